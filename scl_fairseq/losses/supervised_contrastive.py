@@ -1,0 +1,137 @@
+"""The supervised contrastive term of Gunel et al. (arXiv 2011.01403, equation 3)."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+INTEGER_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def supervised_contrastive_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    temperature: float = 0.3,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Supervised contrastive loss over one batch.
+
+    With :math:`\Phi_i` the L2-normalised embedding of example *i*, *y* the labels, :math:`N_c` the
+    number of examples of class *c* and :math:`\tau` the temperature, anchor *i* contributes
+
+    .. math::
+        -\frac{1}{N_{y_i} - 1} \sum_{j \neq i,\, y_j = y_i}
+        \log \frac{\exp(\Phi_i \cdot \Phi_j / \tau)}{\sum_{k \neq i} \exp(\Phi_i \cdot \Phi_k / \tau)}
+
+    An anchor whose class has no other member contributes exactly 0; it still counts in N and still
+    stands in everybody else's denominator.
+
+    Args:
+        embeddings: (N, D), floating point, of any scale: rows are normalised here. A zero row stays
+            zero and receives a gradient of exactly 0.
+        labels: (N,), integer. Only equality matters, any numbering will do.
+        temperature: :math:`\tau`, finite and greater than 0.
+        reduction: ``"mean"`` (sum / N), ``"sum"`` (the formula as printed) or ``"none"``, (N,).
+
+    Returns:
+        A scalar, or (N,) for ``"none"``, in nats; float32, or float64 for float64 embeddings.
+
+    Raises:
+        TypeError: embeddings are not floating point, or labels are not integers.
+        ValueError: shapes, temperature or reduction do not fit; the message names the value.
+
+    References:
+        Gunel et al., *Supervised Contrastive Learning for Pre-trained Language Model Fine-tuning*,
+        equation 3; Khosla et al., *Supervised Contrastive Learning*, L_out (arXiv 2004.11362).
+    """
+    _check_inputs(embeddings, labels, temperature, reduction)
+    # Under autocast the products below would run in half precision, which tau = 0.01 cannot bear.
+    with torch.autocast(device_type=embeddings.device.type, enabled=False):
+        losses = anchor_losses(l2_normalize(embeddings), labels, temperature)
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.mean()
+
+
+def anchor_losses(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Per-anchor SupCon loss (L_out) of features that are compared as they are.
+
+    Args:
+        features: (N, D), float32 or float64, not normalised here.
+        labels: (N,), integer.
+        temperature: tau, finite and greater than 0.
+
+    Returns:
+        (N,), in nats; exactly 0 for anchors without a positive.
+    """
+    _, class_of = torch.unique(labels, return_inverse=True)
+    # N_{y_i} - 1, in the features' dtype: an integer tensor times a float would be float32.
+    positives = (torch.bincount(class_of)[class_of] - 1).to(features.dtype)
+
+    # Sum of z_i . z_j over the positives j, without an N x N mask: z_i . (S_{y_i} - z_i).
+    class_sums = features.new_zeros(features.shape).index_add(0, class_of, features)
+    positive_sums = (features * (class_sums[class_of] - features)).sum(dim=1)
+    attraction = positive_sums / (temperature * positives.clamp(min=1))
+
+    similarities = features @ features.T / temperature
+    # Not -inf: a batch of one would leave an empty logsumexp, whose gradient is NaN.
+    floor = torch.finfo(similarities.dtype).min
+    own = torch.eye(len(features), dtype=torch.bool, device=features.device)
+    repulsion = torch.logsumexp(similarities.masked_fill(own, floor), dim=1)
+
+    return torch.where(positives > 0, repulsion - attraction, 0.0)
+
+
+def l2_normalize(embeddings: Tensor) -> Tensor:
+    """Rows divided by their L2 norm, in float32 or wider.
+
+    Args:
+        embeddings: (N, D), floating point. Half precision is widened first, and each row is scaled
+            by its largest entry, so that no square overflows or vanishes.
+
+    Returns:
+        (N, D), float32, or float64 for float64 input. Zero rows stay zero with gradient 0.
+    """
+    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    # A constant for autograd: the direction of a row does not depend on it.
+    largest = wide.detach().abs().amax(dim=1, keepdim=True)
+    is_zero = largest == 0
+    scaled = wide / largest.masked_fill(is_zero, 1.0)
+    # The norm of a zero row has no gradient, so such a row is replaced before and zeroed after.
+    safe = scaled.masked_fill(is_zero, 1.0)
+    unit = safe / torch.linalg.vector_norm(safe, dim=1, keepdim=True)
+    return unit.masked_fill(is_zero, 0.0)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise ``ValueError`` that names the value unless it is a finite number greater than 0."""
+    is_number = isinstance(temperature, Real) and not isinstance(temperature, bool)
+    if not is_number or not math.isfinite(temperature) or temperature <= 0:
+        raise ValueError(f"temperature must be a finite number greater than 0, got {temperature!r}")
+
+
+def _check_inputs(embeddings: Tensor, labels: Tensor, temperature: float, reduction: str) -> None:
+    check_temperature(temperature)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if not embeddings.is_floating_point():
+        raise TypeError(f"embeddings must be floating point, got {embeddings.dtype}")
+    if labels.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    if embeddings.dim() != 2 or 0 in embeddings.shape:
+        raise ValueError(
+            f"embeddings must have shape (N, D) with N, D >= 1, got {tuple(embeddings.shape)}"
+        )
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(
+            f"labels must have shape ({len(embeddings)},) to match embeddings of shape "
+            f"{tuple(embeddings.shape)}, got {tuple(labels.shape)}"
+        )
+    if labels.device != embeddings.device:
+        raise ValueError(
+            f"labels are on {labels.device}, embeddings on {embeddings.device}: use one device"
+        )

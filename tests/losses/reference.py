@@ -1,0 +1,64 @@
+"""The printed formula, one pair at a time, in plain Python floats. Shares no code with the package."""
+
+import math
+
+
+def normalized(row):
+    norm = math.sqrt(math.fsum(x * x for x in row))
+    return [x / norm for x in row] if norm > 0 else list(row)
+
+
+def dot(a, b):
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def anchor_losses(features, labels, temperature):
+    """-1/(N_y - 1) sum_{j != i, y_j = y_i} log(exp(s_ij/t) / sum_{k != i} exp(s_ik/t)), per i."""
+    n = len(features)
+    losses = []
+    for i in range(n):
+        positives = [j for j in range(n) if j != i and labels[j] == labels[i]]
+        if not positives:
+            losses.append(0.0)
+            continue
+        scores = {k: dot(features[i], features[k]) / temperature for k in range(n) if k != i}
+        largest = max(scores.values())  # exp(100) squared still fits, exp(1000) would not
+        denominator = math.fsum(math.exp(s - largest) for s in scores.values())
+        terms = [scores[j] - largest - math.log(denominator) for j in positives]
+        losses.append(-math.fsum(terms) / len(positives))
+    return losses
+
+
+def loss_and_gradient(embeddings, labels, temperature):
+    """Sum of the anchors' losses and its gradient, both by explicit loops.
+
+    d loss / d s_ik is softmax_ik - [k is a positive] / (N_y - 1), times 1 / t; it reaches z_i and
+    z_k, and each z through the projection (g - (g . z) z) / norm.
+    """
+    z = [normalized(row) for row in embeddings]
+    n, d = len(z), len(z[0])
+    gradient = [[0.0] * d for _ in range(n)]
+    for i in range(n):
+        positives = [j for j in range(n) if j != i and labels[j] == labels[i]]
+        if not positives:
+            continue
+        others = [k for k in range(n) if k != i]
+        scores = [dot(z[i], z[k]) / temperature for k in others]
+        largest = max(scores)
+        weights = [math.exp(s - largest) for s in scores]
+        total = math.fsum(weights)
+        for k, weight in zip(others, weights, strict=True):
+            share = weight / total - (1 / len(positives) if k in positives else 0.0)
+            for c in range(d):
+                gradient[i][c] += share * z[k][c] / temperature
+                gradient[k][c] += share * z[i][c] / temperature
+    projected = []
+    for row, unit, g in zip(embeddings, z, gradient, strict=True):
+        norm = math.sqrt(math.fsum(x * x for x in row))
+        along = dot(g, unit)
+        projected.append(
+            [(gc - along * uc) / norm for gc, uc in zip(g, unit, strict=True)]
+            if norm > 0
+            else [0.0] * d
+        )
+    return math.fsum(anchor_losses(z, labels, temperature)), projected
