@@ -1,0 +1,113 @@
+"""Read the sentence embedding and the logits out of a model's own forward pass.
+
+Running the classification head a second time would double its dropout draws and, under DDP with
+``--find-unused-parameters``, leave the wrapped forward. Hooks see the tensors that the one forward
+makes, whatever the model: RoBERTa's head is handed all positions, BART's the last ``</s>`` state.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+EMBEDDINGS = ("cls", "pooled", "mean")
+
+
+class HeadCapture:
+    """Context manager that records what a classification head reads and writes.
+
+    Args:
+        model: a fairseq model with ``classification_heads``, wrapped for DDP or not.
+        head_name: which head.
+
+    Raises:
+        ValueError: the model has no such head.
+
+    Attributes (set by a forward pass inside the context):
+        features: the head's input, (B, T, C) for encoders, (B, C) for BART.
+        decoder_states: (B, T, C), for encoder-decoder models, otherwise None.
+        pooled: the input of the head's ``out_proj``, (B, inner).
+        logits: the head's output, (B, num_classes).
+    """
+
+    def __init__(self, model: nn.Module, head_name: str):
+        # torch's DDP hides the model's attributes; fairseq's wrappers forward them.
+        if not hasattr(model, "classification_heads") and hasattr(model, "module"):
+            model = model.module
+        heads = getattr(model, "classification_heads", {})
+        if head_name not in heads:
+            raise ValueError(
+                f"the model has no classification head {head_name!r} "
+                f"(--classification-head-name); it has: {', '.join(heads) or 'none'}"
+            )
+        self._head = heads[head_name]
+        self._decoder = getattr(model, "decoder", None)
+        self._handles: list = []
+        self.features: Tensor | None = None
+        self.decoder_states: Tensor | None = None
+        self.pooled: Tensor | None = None
+        self.logits: Tensor | None = None
+
+    def __enter__(self) -> HeadCapture:
+        hooks = [
+            self._head.register_forward_pre_hook(self._on_head_input),
+            self._head.register_forward_hook(self._on_head_output),
+            self._head.out_proj.register_forward_pre_hook(self._on_pooled),
+        ]
+        if self._decoder is not None:
+            hooks.append(self._decoder.register_forward_hook(self._on_decoder_output))
+        self._handles = hooks
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def embedding(self, kind: str, net_input: dict, padding_idx: int) -> Tensor:
+        """The sentence embedding that ``--scl-embedding`` names.
+
+        Args:
+            kind: ``cls``, ``pooled`` or ``mean``.
+            net_input: the batch's ``net_input``; ``mean`` reads its padding from it.
+            padding_idx: index of ``<pad>``.
+
+        Returns:
+            (B, C); ``mean`` in float32 for half-precision features, else the features' dtype.
+        """
+        if kind == "pooled":
+            return self.pooled
+        if kind == "cls":
+            return self.features[:, 0] if self.features.dim() == 3 else self.features
+        if self.decoder_states is not None:
+            return masked_mean(self.decoder_states, net_input["prev_output_tokens"], padding_idx)
+        return masked_mean(self.features, net_input["src_tokens"], padding_idx)
+
+    def _on_head_input(self, module: nn.Module, args: tuple) -> None:
+        self.features = args[0]
+
+    def _on_head_output(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        self.logits = output
+
+    def _on_pooled(self, module: nn.Module, args: tuple) -> None:
+        self.pooled = args[0]
+
+    def _on_decoder_output(self, module: nn.Module, args: tuple, output: tuple) -> None:
+        self.decoder_states = output[0]
+
+
+def masked_mean(states: Tensor, tokens: Tensor, padding_idx: int) -> Tensor:
+    """Mean over the positions that are not padding.
+
+    Args:
+        states: (B, T, C).
+        tokens: (B, T), the token ids that the states stand for.
+        padding_idx: index of ``<pad>``.
+
+    Returns:
+        (B, C), in float32 for half-precision states: a sum over positions overflows fp16.
+    """
+    wide = states if states.dtype.itemsize >= 4 else states.float()
+    keep = tokens.ne(padding_idx).unsqueeze(-1)
+    # where, not a product: a padded position may hold NaN, and 0 * NaN is NaN.
+    total = wide.masked_fill(~keep, 0.0).sum(dim=1)
+    return total / keep.sum(dim=1).clamp(min=1)

@@ -1,0 +1,183 @@
+"""``--criterion sentence_prediction_scl``: cross-entropy plus supervised contrastive learning."""
+
+# No postponed annotations here: fairseq and omegaconf read the field types of the config as types.
+import logging
+import math
+from dataclasses import dataclass, field
+
+import torch
+from fairseq.criterions import register_criterion
+from fairseq.criterions.sentence_prediction import (
+    SentencePredictionConfig,
+    SentencePredictionCriterion,
+)
+from fairseq.dataclass import ChoiceEnum
+from fairseq.logging import metrics
+from torch import Tensor, nn
+
+from scl_fairseq.criterions import confusion
+from scl_fairseq.criterions.capture import EMBEDDINGS, HeadCapture
+from scl_fairseq.losses import supervised_contrastive_loss
+from scl_fairseq.losses.supervised_contrastive import check_temperature
+
+logger = logging.getLogger(__name__)
+
+# Settings that stock sentence_prediction does not have, the same on every fairseq version.
+OWN_REPORTS = ("report_mcc", "report_acc_and_f1")
+
+
+@dataclass
+class SentencePredictionSCLConfig(SentencePredictionConfig):
+    """Options of stock ``sentence_prediction`` and those of the contrastive term."""
+
+    scl_lambda: float = field(
+        default=0.9,
+        metadata={"help": "weight of SCL in (1 - lambda) CE + lambda SCL, from 0 to 1"},
+    )
+    scl_temperature: float = field(
+        default=0.3,
+        metadata={"help": "temperature tau of the contrastive term, greater than 0"},
+    )
+    scl_reduction: ChoiceEnum(["mean", "sum"]) = field(
+        default="mean",
+        metadata={
+            "help": "mean over anchors, as cross-entropy, or the paper's literal sum over the batch"
+        },
+    )
+    scl_embedding: ChoiceEnum(list(EMBEDDINGS)) = field(
+        default="cls",
+        metadata={
+            "help": "sentence embedding to contrast: cls (what the head reads), pooled (what its "
+            "output projection reads) or mean (over the positions that are not padding)"
+        },
+    )
+    report_mcc: bool = field(
+        default=False,
+        metadata={"help": "report Matthews correlation (x 100) on validation sets"},
+    )
+    report_acc_and_f1: bool = field(
+        default=False,
+        metadata={"help": "report F1 of class 1 and its mean with accuracy (x 100), two classes"},
+    )
+
+
+@register_criterion("sentence_prediction_scl", dataclass=SentencePredictionSCLConfig)
+class SentencePredictionSCLCriterion(SentencePredictionCriterion):
+    """L = (1 - lambda) CE + lambda SCL (Gunel et al., arXiv 2011.01403, equation 1).
+
+    Cross-entropy is stock ``sentence_prediction``'s own code, so lambda = 0 is stock training to the
+    bit. Adds ``ce_loss`` and ``scl_loss`` (per example, base 2 like fairseq's ``loss``) to the log.
+
+    Raises:
+        ValueError: when built with lambda outside [0, 1], temperature not greater than 0,
+            regression targets together with lambda > 0, or F1 for other than two classes.
+    """
+
+    def __init__(self, cfg: SentencePredictionSCLConfig, task):
+        _check_config(cfg, task)
+        super().__init__(cfg, task)
+        self.scl_lambda = cfg.scl_lambda
+        self.scl_temperature = cfg.scl_temperature
+        self.scl_reduction = str(cfg.scl_reduction)
+        self.scl_embedding = str(cfg.scl_embedding)
+        self.report_mcc = cfg.report_mcc
+        self.report_acc_and_f1 = cfg.report_acc_and_f1
+        # The stock reports turn labels into integers by name and cannot be summed over workers;
+        # ours replace them. What is left to stock is Pearson and Spearman, for regression.
+        self.keep_pred_and_targ = getattr(cfg, "report_pearson_and_spearman", False)
+        if self.scl_lambda == 1:
+            logger.warning(
+                "--scl-lambda 1 leaves the classifier untrained: it receives gradients of zero, and "
+                "accuracy stays at chance. The encoder is trained by the contrastive term alone."
+            )
+
+    def forward(self, model: nn.Module, sample: dict, reduce: bool = True):
+        """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
+        if self.regression_target:
+            return super().forward(model, sample, reduce)
+
+        with HeadCapture(model, self.classification_head_name) as captured:
+            stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
+        targets = model.get_targets(sample, [captured.logits]).view(-1)
+
+        regularizer = sum(logging_output.get(key, 0.0) for key in ("mha_reg_loss", "ffn_reg_loss"))
+        # At lambda = 0 the term is only watched: it must not touch the gradient, not even by a zero.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_lambda > 0):
+            embeddings = captured.embedding(
+                self.scl_embedding, sample["net_input"], self.task.source_dictionary.pad()
+            )
+            scl_loss = supervised_contrastive_loss(
+                embeddings, targets, self.scl_temperature, reduction="sum"
+            )
+
+        loss = stock_loss
+        if self.scl_lambda > 0:
+            # The trainer divides by the sample size: to it, a sum over the batch is the mean.
+            weight = sample_size if self.scl_reduction == "sum" else 1
+            loss = (1 - self.scl_lambda) * stock_loss + self.scl_lambda * (
+                weight * scl_loss + regularizer
+            )
+
+        logging_output["loss"] = loss.data
+        logging_output["ce_loss"] = (stock_loss - regularizer).data
+        logging_output["scl_loss"] = scl_loss.data
+        if not model.training and (self.report_mcc or self.report_acc_and_f1):
+            logging_output.update(self._confusion_cells(captured.logits, targets))
+        return loss, sample_size, logging_output
+
+    def _confusion_cells(self, logits: Tensor, targets: Tensor) -> dict[str, int]:
+        cells = confusion.count_cells(logits.argmax(dim=1), targets, logits.size(1))
+        # reduce_metrics is a static method: what it should derive travels with the counts.
+        wanted = {f"_{name}": 1 for name in OWN_REPORTS if getattr(self, name)}
+        return {**cells, **wanted}
+
+    @staticmethod
+    def reduce_metrics(logging_outputs) -> None:
+        """Aggregate logging outputs from data-parallel training."""
+        SentencePredictionCriterion.reduce_metrics(logging_outputs)
+        nsentences = sum(log.get("nsentences", 0) for log in logging_outputs)
+        for key in ("ce_loss", "scl_loss"):
+            if any(key in log for log in logging_outputs):
+                total = sum(log.get(key, 0) for log in logging_outputs)
+                metrics.log_scalar(key, total / nsentences / math.log(2), nsentences, round=3)
+        _reduce_confusion(logging_outputs)
+
+
+def _reduce_confusion(logging_outputs) -> None:
+    keys = {key for log in logging_outputs for key in log if key.startswith(confusion.PREFIX)}
+    for key in sorted(keys):
+        # Plain numbers: a checkpoint's best metric is one of these, and must load weights-only.
+        count = int(sum(log.get(key, 0) for log in logging_outputs))
+        metrics.log_scalar_sum(key, count)
+
+    def derive(name, function):
+        def from_meters(meters):
+            counts = {key: meters[key].sum for key in keys}
+            return round(100 * function(confusion.matrix(counts)), 1)
+
+        metrics.log_derived(name, from_meters)
+
+    if any("_report_mcc" in log for log in logging_outputs):
+        derive("mcc", confusion.matthews_corrcoef)
+    if any("_report_acc_and_f1" in log for log in logging_outputs):
+        derive("f1", confusion.binary_f1)
+        derive("acc_and_f1", lambda m: (confusion.accuracy(m) + confusion.binary_f1(m)) / 2)
+
+
+def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
+    if not 0 <= cfg.scl_lambda <= 1:  # also refuses NaN
+        raise ValueError(f"--scl-lambda must lie between 0 and 1, got {cfg.scl_lambda}")
+    try:
+        check_temperature(cfg.scl_temperature)
+    except ValueError as error:
+        raise ValueError(f"--scl-temperature: {error}") from None
+    if cfg.regression_target and cfg.scl_lambda > 0:
+        raise ValueError(
+            "--regression-target has no classes to contrast: use it with --scl-lambda 0, "
+            f"got {cfg.scl_lambda}"
+        )
+    num_classes = getattr(task.cfg, "num_classes", 2)
+    if cfg.report_acc_and_f1 and num_classes != 2:
+        raise ValueError(
+            f"--report-acc-and-f1 is the F1 of class 1 of two, got --num-classes {num_classes}"
+        )

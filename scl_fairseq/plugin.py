@@ -1,0 +1,37 @@
+"""Registers everything of this package with fairseq, and fits fairseq to newer torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def register() -> None:
+    """Register criterions and encodings with the imported fairseq; repeated calls do nothing."""
+    import fairseq
+
+    import scl_fairseq
+    from scl_fairseq.checkpoints import loading
+    from scl_fairseq.criterions import sentence_prediction_scl  # noqa: F401
+    from scl_fairseq.data import fairseq_bpe  # noqa: F401
+
+    loading.install()
+    # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for
+    # another package of the same name once this one is imported, unless the path is known to it.
+    beside_fairseq = os.path.join(os.path.dirname(fairseq.__file__), "..", "scl_fairseq")
+    here = os.path.dirname(__file__)
+    if os.path.exists(beside_fairseq) and os.path.samefile(beside_fairseq, here):
+        scl_fairseq.__path__.append(beside_fairseq)
+
+
+def register_with_fairseq() -> None:
+    """Register now where fairseq is imported already, otherwise as soon as it is.
+
+    Importing fairseq takes seconds, so a command that does not need it must not pay for it.
+    """
+    if "fairseq" in sys.modules:
+        register()
+    else:
+        import wrapt
+
+        wrapt.register_post_import_hook(lambda module: register(), "fairseq")
