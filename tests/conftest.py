@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+from tests import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,3 +30,61 @@ def root() -> Path:
 def shared_data() -> Path:
     """Real data beside the checkout; it may be absent, each test says what it does then."""
     return ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> SimpleNamespace:
+    """A converted encoder of two small layers, and 64 binarised synthetic sentences to train on.
+
+    Attributes: ``encoder`` (folder with model.pt), ``flags`` (its architecture), ``sample`` (text),
+    ``data`` (binarised).
+    """
+    from transformers import BertConfig, BertModel
+
+    from scl_fairseq.checkpoints.huggingface import convert
+    from scl_fairseq.data import sampling, synthetic
+    from scl_fairseq.data.binarize import binarize_sample
+    from scl_fairseq.data.tasks import TASKS, read_rows
+    from scl_fairseq.data.wordpiece import WordPiece
+
+    folder = tmp_path_factory.mktemp("tiny")
+    task = TASKS["SST-2"]
+    synthetic.write_corpus(folder / "corpus", num_train=400, num_dev=80)
+    rows = read_rows(task, folder / "corpus" / "train.tsv")
+    words = sorted({word for row in rows for word in row.sentences[0].split()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+    }
+    huggingface = folder / "huggingface"
+    # Wider than BERT's 0.02: in so small an encoder the sentences would hardly differ.
+    BertModel(BertConfig(**sizes, initializer_range=0.2)).save_pretrained(huggingface)
+    (huggingface / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    flags = convert(huggingface, folder / "encoder").flags
+
+    (sample,) = sampling.write_samples(task, folder / "corpus", folder / "samples", 64, 1, seed=0)
+    encode = WordPiece(folder / "encoder" / "vocab.txt").encode_lines
+    binarize_sample(task, sample, encode, folder / "encoder" / "dict.txt", folder / "data")
+    return SimpleNamespace(
+        encoder=folder / "encoder", flags=list(flags), sample=sample, data=folder / "data"
+    )
+
+
+@pytest.fixture(scope="session")
+def train(tiny):
+    """``train(save_dir, *options)``: fairseq-train on ``tiny`` in a process of its own."""
+
+    def run(save_dir, *options, **kwargs):
+        return runs.train(runs.command(tiny, save_dir, *options), **kwargs)
+
+    return run
+
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Settings that stock sentence_prediction does not have, the same on every fairseq version.
 OWN_REPORTS = ("report_mcc", "report_acc_and_f1")
+# Penalties that stock sentence_prediction adds to its loss for AdaPrune, outside of lambda.
+STOCK_REGULARIZERS = ("mha_reg_loss", "ffn_reg_loss")
 
 
 @dataclass
@@ -65,8 +67,8 @@ class SentencePredictionSCLConfig(SentencePredictionConfig):
 class SentencePredictionSCLCriterion(SentencePredictionCriterion):
     """L = (1 - lambda) CE + lambda SCL (Gunel et al., arXiv 2011.01403, equation 1).
 
-    Cross-entropy is stock ``sentence_prediction``'s own code, so lambda = 0 is stock training to the
-    bit. Adds ``ce_loss`` and ``scl_loss`` (per example, base 2 like fairseq's ``loss``) to the log.
+    Cross-entropy is stock ``sentence_prediction``'s own code, so lambda = 0 is stock training to
+    the bit. Logs ``ce_loss`` and ``scl_loss`` too, per example and base 2 like fairseq's ``loss``.
 
     Raises:
         ValueError: when built with lambda outside [0, 1], temperature not greater than 0,
@@ -87,7 +89,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.keep_pred_and_targ = getattr(cfg, "report_pearson_and_spearman", False)
         if self.scl_lambda == 1:
             logger.warning(
-                "--scl-lambda 1 leaves the classifier untrained: it receives gradients of zero, and "
+                "--scl-lambda 1 leaves the classifier untrained: it receives gradients of zero and "
                 "accuracy stays at chance. The encoder is trained by the contrastive term alone."
             )
 
@@ -100,8 +102,8 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
             stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
         targets = model.get_targets(sample, [captured.logits]).view(-1)
 
-        regularizer = sum(logging_output.get(key, 0.0) for key in ("mha_reg_loss", "ffn_reg_loss"))
-        # At lambda = 0 the term is only watched: it must not touch the gradient, not even by a zero.
+        regularizer = sum(logging_output.get(key, 0.0) for key in STOCK_REGULARIZERS)
+        # At lambda = 0 the term is only watched: no gradient of it, not even a zero.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_lambda > 0):
             embeddings = captured.embedding(
                 self.scl_embedding, sample["net_input"], self.task.source_dictionary.pad()

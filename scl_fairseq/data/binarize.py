@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scl_fairseq.data.files import replaced_folder, write_text
 from scl_fairseq.data.sampling import SAMPLE_FILES
 from scl_fairseq.data.tasks import Task, read_rows
+from scl_fairseq.files import replaced_folder, write_text
 
 # fairseq's names of the splits that --valid-subset and --gen-subset take.
 SPLITS = dict(zip(SAMPLE_FILES, ("train", "valid", "test"), strict=True))

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scl_fairseq.data.files import replaced_folder, write_text
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Row, Task, read_rows
+from scl_fairseq.files import replaced_folder, write_text
 
 MAX_VALIDATION = 500
 SAMPLE_FILES = ("train", "dev", "test")

@@ -25,7 +25,8 @@ def supervised_contrastive_loss(
 
     .. math::
         -\frac{1}{N_{y_i} - 1} \sum_{j \neq i,\, y_j = y_i}
-        \log \frac{\exp(\Phi_i \cdot \Phi_j / \tau)}{\sum_{k \neq i} \exp(\Phi_i \cdot \Phi_k / \tau)}
+        \log \frac{\exp(\Phi_i \cdot \Phi_j / \tau)}
+        {\sum_{k \neq i} \exp(\Phi_i \cdot \Phi_k / \tau)}
 
     An anchor whose class has no other member contributes exactly 0; it still counts in N and still
     stands in everybody else's denominator.

@@ -1,4 +1,4 @@
-"""The printed formula, one pair at a time, in plain Python floats. Shares no code with the package."""
+"""The printed formula, one pair at a time, in Python floats; no code of the package is used."""
 
 import math
 

@@ -1,0 +1,49 @@
+# make demo    fine-tune a small pre-trained encoder with CE and with CE+SCL, and compare
+# make test    run the tests
+# make help    the other targets
+VENV ?= .venv
+PYTHON ?=
+DEMO ?=
+
+RUN = $(VENV)/bin
+
+.PHONY: help setup demo test test-slow test-interpreters lint format bench clean
+
+help:
+	@echo "make demo               CE against CE+SCL on 3 few-shot samples (about 10 minutes with set-up)"
+	@echo "make demo GLUE_DIR=DIR  the same on SST-2 from DIR/SST-2; more options: make demo DEMO=--help"
+	@echo "make test               tests (about 10 minutes); make test-slow: the long ones too"
+	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
+	@echo "make lint | format      check | mend style"
+	@echo "make bench              speed against stock fairseq, as recorded in benchmarks/results"
+	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
+	@echo "make clean              remove what the targets made, the environment included"
+
+setup:
+	@scripts/setup_env.sh $(VENV) $(PYTHON)
+
+demo: setup
+	@$(RUN)/python -m scl_fairseq.cli.demo $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(DEMO)
+
+test: setup
+	$(RUN)/python -m pytest -m "not slow"
+
+test-slow: setup
+	$(RUN)/python -m pytest
+
+test-interpreters:
+	scripts/test_interpreters.sh
+
+lint: setup
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+format: setup
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+bench: setup
+	$(RUN)/python benchmarks/criterion.py
+
+clean:
+	rm -rf $(VENV) .venvs outputs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,48 @@
+"""What every command shares: bad input is one line on standard error and exit code 2."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors take one line, without the usage in front.
+
+    ``example`` ends the help text and keeps its line breaks.
+    """
+
+    def __init__(self, prog: str, description: str, example: str):
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments and leave with exit code 2."""
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def command(prog: str) -> Callable:
+    """Decorate ``main(argv) -> int``: a ValueError or OSError becomes one line and exit code 2.
+
+    Any other exception is a fault of the program and keeps its traceback.
+    """
+
+    def decorate(main: Callable[[Sequence[str] | None], int]) -> Callable:
+        @functools.wraps(main)
+        def guarded(argv: Sequence[str] | None = None) -> int:
+            try:
+                return main(argv)
+            except (ValueError, OSError) as error:
+                print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+                return BAD_INPUT
+
+        return guarded
+
+    return decorate

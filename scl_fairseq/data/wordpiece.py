@@ -1,0 +1,85 @@
+"""BERT's WordPiece over the ``tokenizers`` library, in the spelling of a fairseq dictionary."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+UNKNOWN = "<unk>"
+LONGEST_WORD = 100
+
+
+class WordPiece:
+    """Split text into WordPiece tokens as BERT does (Devlin et al., 2019).
+
+    The ids that a converted ``dict.txt`` gives to the tokens stand for those of Hugging Face's
+    ``BertTokenizer``, with one difference: text is only text. ``[MASK]`` or ``</s>`` in a
+    sentence is split like any other word and never becomes a special token.
+
+    Args:
+        vocab_path: ``vocab.txt``, one token a line.
+        lowercase: lower-case the text and strip its accents. By default, what
+            ``do_lower_case`` says in a ``tokenizer_config.json`` beside ``vocab_path``, else True.
+            ``strip_accents`` and ``tokenize_chinese_chars`` are read there too.
+
+    Raises:
+        ValueError: the vocabulary has no ``[UNK]``, or ``tokenizer_config.json`` is no JSON.
+        OSError: there is no such file.
+
+    Example:
+        >>> pieces = WordPiece("encoder/vocab.txt")
+        >>> pieces.encode("Unaffable!")
+        'una ##ffa ##ble !'
+    """
+
+    def __init__(self, vocab_path: str | Path, lowercase: bool | None = None):
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+        path = Path(vocab_path)
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines)}
+        if "[UNK]" not in vocabulary:
+            raise ValueError(f"{path} is no WordPiece vocabulary: it has no [UNK]")
+        config = _tokenizer_config(path.with_name("tokenizer_config.json"))
+        if lowercase is None:
+            lowercase = config.get("do_lower_case", True)
+        self._tokenizer = Tokenizer(
+            models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)
+        )
+        self._tokenizer.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+            strip_accents=config.get("strip_accents"),
+            lowercase=lowercase,
+        )
+        self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+    def encode(self, text: str) -> str:
+        """Tokens of ``text`` joined by spaces; ``<unk>`` for a word that has none."""
+        return _joined(self._tokenizer.encode(text, add_special_tokens=False).tokens)
+
+    def encode_lines(self, lines: Sequence[str]) -> list[str]:
+        """Encode many texts at once, on all cores; one string of tokens each."""
+        batch = self._tokenizer.encode_batch(list(lines), add_special_tokens=False)
+        return [_joined(encoding.tokens) for encoding in batch]
+
+    @staticmethod
+    def decode(tokens: str) -> str:
+        """Text of space-joined tokens: pieces are joined to words, words keep single spaces.
+
+        What normalisation removed (case, accents, runs of white space) does not come back.
+        """
+        return tokens.replace(" ##", "")
+
+
+def _joined(tokens: list[str]) -> str:
+    # The pre-tokenizer splits at brackets, so [UNK] can only be the model's own.
+    return " ".join(UNKNOWN if token == "[UNK]" else token for token in tokens)
+
+
+def _tokenizer_config(path: Path) -> dict:
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error

@@ -1,0 +1,77 @@
+"""Run ``fairseq-train`` and follow it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import scl_fairseq
+
+LAST_LINES = 30
+
+
+class TrainingError(RuntimeError):
+    """``fairseq-train`` ended with an error; the message names its log and holds its last lines."""
+
+
+def fairseq_train() -> str:
+    """The ``fairseq-train`` of this environment, as one would type it."""
+    return short_path(Path(sys.executable).parent / "fairseq-train")
+
+
+def user_dir() -> str:
+    """What to pass as ``--user-dir``, whether this runs from a clone or installed."""
+    return short_path(Path(scl_fairseq.__file__).parent)
+
+
+def short_path(path: Path) -> str:
+    """``path`` relative to the current folder where it lies below, otherwise absolute."""
+    # absolute, not resolve: an environment's python is a link that must not be followed.
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def run(command: Sequence[str], log: Path, on_epoch: Callable[[int], None]) -> None:
+    """Run a training command to its end.
+
+    Args:
+        command: ``fairseq-train`` with ``--log-format json``.
+        log: receives everything it prints.
+        on_epoch: called with the number of each epoch that ends.
+
+    Raises:
+        TrainingError: the command failed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        open(log, "w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+    ):
+        try:
+            for line in process.stdout:
+                file.write(line)
+                epoch = _finished_epoch(line)
+                if epoch is not None:
+                    on_epoch(epoch)
+        except BaseException:
+            process.kill()  # an interrupted parent must not leave a training behind
+            raise
+    if process.returncode != 0:
+        lines = log.read_text(encoding="utf-8").splitlines()[-LAST_LINES:]
+        raise TrainingError(
+            f"fairseq-train ended with exit code {process.returncode}; its log is {log}:\n"
+            + "\n".join(lines)
+        )
+
+
+def _finished_epoch(line: str) -> int | None:
+    """The epoch whose training summary this log line is, or None."""
+    _, marker, summary = line.partition("| INFO | train | ")
+    if not marker or not summary.startswith("{"):
+        return None
+    return int(json.loads(summary)["epoch"])

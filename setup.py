@@ -1,0 +1,38 @@
+"""Installs the package and its commands; constraints.txt has the versions it is tested with."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (HERE / "scl_fairseq" / "__init__.py").read_text("utf-8")
+)[1]
+
+setup(
+    name="scl-fairseq",
+    version=VERSION,
+    description="Supervised contrastive learning for fine-tuning language models with fairseq",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["scl_fairseq", "scl_fairseq.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "fairseq==0.12.2; python_version < '3.11'",
+        "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
+        "torch>=2.1",
+        "numpy",
+        "safetensors",
+        "sentencepiece",
+        "tokenizers",
+        "tqdm",
+        "wrapt",
+    ],
+    extras_require={
+        "plot": ["matplotlib", "scikit-learn"],
+        "dev": ["hypothesis", "matplotlib", "pytest", "ruff", "scikit-learn", "transformers"],
+    },
+    entry_points={"console_scripts": ["scl-convert = scl_fairseq.cli.convert:main"]},
+)

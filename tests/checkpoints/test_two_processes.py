@@ -1,0 +1,57 @@
+"""Two gloo processes on the CPU load checkpoints on every rank, with no extra flag."""
+
+import socket
+import subprocess
+
+import pytest
+
+from tests import runs
+
+
+def train_two(tiny, save_dir, *options):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = []
+    for rank in (0, 1):
+        distributed = {
+            "--ddp-backend": "legacy_ddp",
+            "--distributed-backend": "gloo",
+            "--distributed-world-size": 2,
+            "--distributed-rank": rank,
+            "--distributed-init-method": f"tcp://127.0.0.1:{port}",
+        }
+        flags = [part for pair in distributed.items() for part in pair]
+        arguments = runs.command(tiny, save_dir, *options, *flags, "--distributed-no-spawn")
+        processes.append(
+            subprocess.Popen(
+                arguments,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=runs.ENVIRONMENT,
+            )
+        )
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output[-6000:]
+    return outputs[0]
+
+
+@pytest.mark.parametrize("start", ["--finetune-from-model", "--restore-file"])
+def test_start_and_resume(tiny, tmp_path, start):
+    options = [start, tiny.encoder / "model.pt", "--report-acc-and-f1", "--report-mcc"]
+    if start == "--restore-file":
+        options += ["--reset-optimizer", "--reset-dataloader", "--reset-meters"]
+        options += ["--reset-lr-scheduler"]
+    output = train_two(tiny, tmp_path / "whole", *options)
+    assert runs.logged(output, "scl_loss")
+    assert 0 <= runs.logged(output, "acc_and_f1")[-1] <= 100
+    assert runs.differ(tmp_path / "whole" / "checkpoint_last.pt", tiny.encoder / "model.pt")
+    if start == "--restore-file":
+        return  # with resets it starts over at every launch
+    train_two(tiny, tmp_path / "halves", *options, "--max-epoch", 1)
+    resumed = train_two(tiny, tmp_path / "halves", *options)
+    assert "Loaded checkpoint" in resumed
+    last = "checkpoint_last.pt"
+    runs.assert_same_weights(tmp_path / "whole" / last, tmp_path / "halves" / last)

@@ -1,0 +1,122 @@
+"""``scl-convert`` from the command line's side."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scl_fairseq.checkpoints.huggingface import architecture_flags
+from scl_fairseq.cli.convert import main
+
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film"]
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """A BERT without MLM head: the smallest that has every tensor."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=len(TOKENS),
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=12,
+    )
+    folder = tmp_path / "source"
+    transformers.BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_says_what_it_wrote_and_what_fairseq_needs(source, tmp_path, capsys):
+    assert main([str(source), str(tmp_path / "out")]) == 0
+    output = capsys.readouterr().out
+    for name in ("config.json", "dict.txt", "model.pt", "tokenizer_config.json", "vocab.txt"):
+        assert name in output
+        assert (tmp_path / "out" / name).is_file()
+    assert "2 layers, 8 wide, 2 heads, 12 positions, 8 tokens (wordpiece)" in output
+    assert " ".join(architecture_flags(tmp_path / "out")) in output
+    assert "no masked-language-model head" in output
+    assert (tmp_path / "out" / "dict.txt").read_text() == "good 1\nbad 1\nfilm 1\n"
+
+
+def test_cased_vocabulary_stays_cased(source, tmp_path):
+    config = {"do_lower_case": False, "model_max_length": 12}
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    assert main([str(source), str(tmp_path / "out")]) == 0
+    written = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert written["do_lower_case"] is False
+
+
+@pytest.mark.parametrize("spoil", ["no folder", "hash", "destination", "config", "permission"])
+def test_bad_input_is_one_line_and_exit_code_2(source, tmp_path, capsys, spoil, monkeypatch):
+    arguments = [str(source), str(tmp_path / "out")]
+    if spoil == "no folder":
+        arguments[0] = str(tmp_path / "nowhere")
+    elif spoil == "hash":
+        arguments += ["--sha256", "ab12"]
+    elif spoil == "destination":
+        arguments[1] = str(source / "config.json")
+    elif spoil == "config":
+        (source / "config.json").write_text("{\n\n")
+    else:
+        monkeypatch.setattr(Path, "mkdir", refuse_permission)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("scl-convert: error: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def refuse_permission(self, **_):
+    raise PermissionError(13, "Permission denied", str(self))
+
+
+@pytest.mark.parametrize("arguments", [[], ["one"], ["a", "b", "c"], ["a", "b", "--unknown"]])
+def test_wrong_arguments_are_one_line_and_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("scl-convert: error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(source, tmp_path, monkeypatch):
+    import scl_fairseq.checkpoints.huggingface as huggingface
+
+    def broken(*_, **__):
+        raise KeyError("bug")
+
+    monkeypatch.setattr(huggingface, "convert", broken)
+    with pytest.raises(KeyError):
+        main([str(source), str(tmp_path / "out")])
+
+
+def test_help_shows_an_example_and_starts_quickly(root):
+    code = (
+        "import sys\n"
+        "from scl_fairseq.cli.convert import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "finally:\n"
+        "    print(sorted({'torch', 'fairseq', 'numpy', 'transformers'} & {*sys.modules}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        seconds.append(time.perf_counter() - start)
+    assert done.returncode == 0, done.stderr
+    assert "example:\n  scl-convert " in done.stdout
+    assert done.stdout.endswith("[]\n")
+    assert min(seconds) < 0.5

@@ -1,0 +1,95 @@
+"""Real ``fairseq-train`` processes for the tests."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+FAIRSEQ_TRAIN = str(Path(sys.executable).parent / "fairseq-train")
+# One thread: the arithmetic of a small model is the same in every process, and two fit the machine.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def command(tiny, save_dir, *options, criterion="sentence_prediction_scl"):
+    """A training of the tiny encoder: batch 8, 8 updates an epoch, 2 epochs, on the CPU."""
+    own = list(map(str, options))
+    defaults = {
+        "--user-dir": str(ROOT / "scl_fairseq"),
+        "--criterion": criterion,
+        "--task": "sentence_prediction",
+        "--num-classes": "2",
+        "--init-token": "0",
+        "--batch-size": "8",
+        "--required-batch-size-multiple": "1",
+        "--optimizer": "adam",
+        "--lr": "1e-3",
+        "--lr-scheduler": "fixed",
+        "--max-epoch": "2",
+        "--seed": "3",
+        "--save-dir": str(save_dir),
+        "--log-format": "simple",
+    }
+    arguments = [FAIRSEQ_TRAIN, str(tiny.data), *tiny.flags, "--no-progress-bar"]
+    for name, value in defaults.items():
+        if name not in own:
+            arguments += [name, value]
+    start = {"--restore-file", "--finetune-from-model"}
+    if not start.intersection(own):
+        arguments += ["--finetune-from-model", str(tiny.encoder / "model.pt")]
+    return [*arguments, *own, *([] if "--on-gpu" in own else ["--cpu"])]
+
+
+def train(arguments, check=True, cwd=None):
+    """Run to the end; output is on the result's ``stdout``."""
+    arguments = [a for a in arguments if a != "--on-gpu"]
+    done = subprocess.run(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+        cwd=cwd,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"exit code {done.returncode}\n{done.stdout[-6000:]}")
+    return done
+
+
+def logged(output, name):
+    """All values of a logged metric, in order."""
+    return [float(value) for value in re.findall(rf"\b{name} (-?[\d.e+-]+|nan|inf)", output)]
+
+
+def weights(path):
+    """Tensors of a checkpoint that the forward uses."""
+    from scl_fairseq.checkpoints import loading
+
+    loading.allow_globals()
+    model = torch.load(path, map_location="cpu")["model"]
+    copies = re.compile(r"layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$")
+    return {name: tensor for name, tensor in model.items() if not copies.search(name)}
+
+
+def assert_same_weights(first, second):
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different, f"{len(different)} of {len(one)} tensors differ, e.g. {different[:3]}"
+
+
+def differ(first, second):
+    one, other = weights(first), weights(second)
+    return any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def stock_options():
+    """Names of the options of this fairseq's own sentence_prediction."""
+    from fairseq.criterions.sentence_prediction import SentencePredictionConfig
+
+    return [field.name for field in dataclasses.fields(SentencePredictionConfig)]
