@@ -1,5 +1,6 @@
 """``make demo``: CE against CE+SCL on a handful of labelled sentences."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from scl_fairseq.experiments.demo import DemoSettings, run_demo
 
+    # fairseq logs the whole configuration for each model that it loads, and turns on debugging logs
+    # of other libraries.
+    logging.disable(logging.INFO)
     run_demo(DemoSettings(**vars(options)))
     return 0
 

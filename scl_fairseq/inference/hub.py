@@ -26,12 +26,8 @@ def load(checkpoint: Path, data_dir: Path, **overrides: str):
         FileNotFoundError: there is no such checkpoint.
         BrokenCheckpointError, pickle.UnpicklingError: it is damaged, or not safe to load.
     """
-    import logging
-
     from fairseq.models.roberta import RobertaModel
 
-    # fairseq logs the whole configuration, some 10 kB, for each model that it loads.
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
     hub = RobertaModel.from_pretrained(

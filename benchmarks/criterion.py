@@ -1,0 +1,144 @@
+"""Cost of an update: CE+SCL against stock ``sentence_prediction``, in one process.
+
+    make bench        or        .venv/bin/python benchmarks/criterion.py --help
+
+Both criterions train the same model of roberta-base's size on the same batch of 16 sentences of 64
+tokens; what is timed is forward, backward and Adam's step. Updates of the two alternate, so that
+whatever else the machine does meets both; the ratio of their medians is what counts. Prints a table
+and, with ``--record``, writes it to ``benchmarks/results/criterion.md`` with machine and versions.
+"""
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import fairseq
+import torch
+from fairseq.criterions.sentence_prediction import (
+    SentencePredictionConfig,
+    SentencePredictionCriterion,
+)
+from fairseq.data import Dictionary
+from fairseq.models.roberta import RobertaModel
+from fairseq.models.roberta.model import roberta_base_architecture
+from tqdm import tqdm
+
+from scl_fairseq.criterions.sentence_prediction_scl import (
+    SentencePredictionSCLConfig,
+    SentencePredictionSCLCriterion,
+)
+from scl_fairseq.experiments.tables import markdown
+from scl_fairseq.files import write_text
+
+RESULT = Path(__file__).parent / "results" / "criterion.md"
+VOCABULARY = 50265
+HEAD = "sentence_classification_head"
+
+
+def parse():
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0],
+        epilog="example: python benchmarks/criterion.py --repetitions 30 --record",
+    )
+    parser.add_argument("--repetitions", type=int, default=20, help="timed pairs of updates (20)")
+    parser.add_argument("--warm-up", type=int, default=2, help="pairs before the first timed (2)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=64, help="length of each sentence (64)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--record", action="store_true", help=f"write {RESULT.name} in results/")
+    return parser.parse_args()
+
+
+def build(options):
+    """Model, optimizer, batch and the criterions to compare, by name."""
+    dictionary = Dictionary()
+    for index in range(VOCABULARY - len(dictionary)):
+        dictionary.add_symbol(str(index))
+    task = SimpleNamespace(
+        source_dictionary=dictionary,
+        target_dictionary=dictionary,
+        label_dictionary=dictionary,
+        cfg=SimpleNamespace(num_classes=2),
+        max_positions=lambda: 512,
+    )
+    torch.manual_seed(0)
+    args = argparse.Namespace(max_positions=512)
+    roberta_base_architecture(args)
+    model = RobertaModel.build_model(args, task)
+    model.register_classification_head(HEAD, num_classes=2)
+    model = model.to(options.device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+    tokens = torch.randint(4, VOCABULARY, (options.batch_size, options.tokens))
+    batch = {
+        "net_input": {
+            "src_tokens": tokens.to(options.device),
+            "src_lengths": torch.full((options.batch_size,), options.tokens),
+        },
+        "target": (torch.arange(options.batch_size) % 2).view(-1, 1).to(options.device),
+        "ntokens": tokens.numel(),
+    }
+    criterions = {"stock CE": SentencePredictionCriterion(SentencePredictionConfig(), task)}
+    for embedding in ("cls", "pooled", "mean"):
+        cfg = SentencePredictionSCLConfig(scl_embedding=embedding)
+        criterions[f"CE+SCL, {embedding}"] = SentencePredictionSCLCriterion(cfg, task)
+    return model, optimizer, batch, criterions
+
+
+def update(model, optimizer, batch, criterion, device):
+    """Seconds that one update takes."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    optimizer.zero_grad()
+    loss, sample_size, _ = criterion(model, batch)
+    (loss / sample_size).backward()
+    optimizer.step()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main():
+    """Measure, print, record."""
+    options = parse()
+    model, optimizer, batch, criterions = build(options)
+    seconds = {name: [] for name in criterions}
+    names = list(criterions)
+    rounds = range(-options.warm_up, options.repetitions)
+    for index in tqdm(rounds, unit="round", disable=not sys.stderr.isatty()):
+        # Another order each round: no criterion always runs first, or after the same one.
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            took = update(model, optimizer, batch, criterions[name], options.device)
+            if index >= 0:
+                seconds[name].append(took)
+
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    stock = medians["stock CE"]
+    rows = [
+        [name, f"{1000 * median:.1f}", f"{min(seconds[name]) * 1000:.1f}", f"{median / stock:.4f}"]
+        for name, median in medians.items()
+    ]
+    table = markdown(["criterion", "median ms", "fastest ms", "median / stock"], rows)
+    if options.device.startswith("cuda"):
+        device = torch.cuda.get_device_name()
+    else:
+        device = f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
+    setting = (
+        f"One update (forward, backward, Adam), roberta-base sizes, batch {options.batch_size}, "
+        f"{options.tokens} tokens, float32, dropout 0.1; medians of {options.repetitions} "
+        f"alternating updates.\n{device}; torch {torch.__version__}, fairseq "
+        f"{fairseq.__version__}, Python {platform.python_version()}."
+    )
+    print(f"{setting}\n\n{table}")
+    if options.record:
+        command = "python " + " ".join(["benchmarks/criterion.py", *sys.argv[1:]])
+        write_text(RESULT, f"# Cost of an update\n\n`{command}`\n\n{setting}\n\n{table}\n")
+
+
+if __name__ == "__main__":
+    main()
