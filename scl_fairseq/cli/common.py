@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 BAD_INPUT = 2
+INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,6 +43,9 @@ def command(prog: str) -> Callable:
             except (ValueError, OSError) as error:
                 print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
                 return BAD_INPUT
+            except KeyboardInterrupt:
+                print(f"{prog}: interrupted", file=sys.stderr)
+                return INTERRUPTED
 
         return guarded
 

@@ -50,7 +50,7 @@ def _parser() -> Parser:
 
 @command(PROG)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (0, 2 for bad input)."""
+    """Run the command; returns its exit code (0, 1 where a training failed, 2 for bad input)."""
     options = _parser().parse_args(argv)
     for name in ("num_examples", "num_samples", "epochs"):
         if getattr(options, name) < 1:
@@ -59,11 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("--scl-lambda must be in (0, 1] and --scl-temperature greater than 0")
 
     from scl_fairseq.experiments.demo import DemoSettings, run_demo
+    from scl_fairseq.experiments.training import TrainingError
 
     # fairseq logs the whole configuration for each model that it loads, and turns on debugging logs
     # of other libraries.
     logging.disable(logging.INFO)
-    run_demo(DemoSettings(**vars(options)))
+    try:
+        run_demo(DemoSettings(**vars(options)))
+    except TrainingError as error:
+        print(f"{PROG}: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

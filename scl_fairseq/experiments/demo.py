@@ -180,6 +180,7 @@ def _plan(settings: DemoSettings, encoder_flags: list[str], loss: str, sample: i
         "scl-temperature": settings.scl_temperature,
         "batch-size": BATCH_SIZE,
         "required-batch-size-multiple": 1,
+        "num-workers": 0,
         "optimizer": "adam",
         "adam-betas": "(0.9,0.98)",
         "adam-eps": 1e-6,

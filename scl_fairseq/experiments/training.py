@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -49,7 +51,12 @@ def run(command: Sequence[str], log: Path, on_epoch: Callable[[int], None]) -> N
     with (
         open(log, "w", encoding="utf-8") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         ) as process,
     ):
         try:
@@ -59,7 +66,8 @@ def run(command: Sequence[str], log: Path, on_epoch: Callable[[int], None]) -> N
                 if epoch is not None:
                     on_epoch(epoch)
         except BaseException:
-            process.kill()  # an interrupted parent must not leave a training behind
+            # An interrupted parent must leave neither a training behind nor its data loaders.
+            os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode != 0:
         lines = log.read_text(encoding="utf-8").splitlines()[-LAST_LINES:]

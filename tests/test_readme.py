@@ -1,0 +1,69 @@
+"""What the README promises is there, and its commands are accepted word for word."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def code_blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_gpu_line_is_accepted_by_fairseq(monkeypatch):
+    from fairseq import options
+
+    import scl_fairseq  # noqa: F401 (registers the criterion)
+
+    (block,) = (b for b in code_blocks("bash") if b.startswith("fairseq-train"))
+    arguments = shlex.split(block.replace("\\\n", " "))[1:]
+    at = arguments.index("--user-dir")
+    assert arguments[at : at + 2] == ["--user-dir", "scl_fairseq"]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["fairseq-train", *arguments])
+    parser = options.get_training_parser()
+    parsed = options.parse_args_and_arch(parser, arguments)
+    assert parsed.fp16
+    assert parsed.arch == "roberta_large"
+    assert (parsed.scl_lambda, parsed.scl_temperature) == (0.9, 0.3)
+
+
+def test_every_option_is_described():
+    from fairseq.criterions.sentence_prediction import SentencePredictionConfig
+
+    from scl_fairseq.criterions.sentence_prediction_scl import SentencePredictionSCLConfig
+
+    stock = {field.name for field in dataclasses.fields(SentencePredictionConfig)}
+    own = {field.name for field in dataclasses.fields(SentencePredictionSCLConfig)} - stock
+    assert {"scl_lambda", "scl_temperature", "scl_reduction", "scl_embedding"} <= own
+    for name in own | {"report_mcc", "report_acc_and_f1"}:
+        assert f"`--{name.replace('_', '-')}`" in README
+
+
+def test_the_loss_example_runs():
+    import torch
+
+    (block,) = (b for b in code_blocks("python") if "supervised_contrastive_loss" in b)
+    scope = {"embeddings": torch.randn(4, 3), "labels": torch.tensor([0, 1, 0, 1])}
+    exec(block, scope)
+    assert scope["loss"] > 0
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?m)(?:`|^)make ([a-z-]+)", README))))
+def test_make_targets_exist(target):
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#][^)]*)\)", README)
+    local = [link for link in links if not link.startswith("http")]
+    assert local
+    for link in local:
+        assert (ROOT / link).exists(), link
