@@ -93,31 +93,33 @@ def is_whole(path: str | os.PathLike) -> bool:
         return False
 
 
-def newest_whole(folder: str | os.PathLike, suffix: str = "") -> Path | None:
+def newest_whole(
+    folder: str | os.PathLike, suffix: str = "", needs_optimizer: bool = True
+) -> Path | None:
     """The checkpoint in ``folder`` from which training can resume furthest on, or None.
 
     Args:
         folder: a fairseq ``--save-dir``.
         suffix: fairseq's checkpoint suffix (shards); only files that end with it are considered.
+        needs_optimizer: pass over checkpoints that hold only weights.
 
     Returns:
-        Of the whole checkpoints that hold an optimizer state, the one with most updates, the
-        latest written among equals.
+        Of the whole checkpoints the one with most updates, the latest written among equals.
     """
     found = []
     for path in Path(folder).glob(f"checkpoint*{suffix}.pt"):
         if is_whole(path):
-            updates = _resumable_updates(path)
+            updates = _resumable_updates(path, needs_optimizer)
             if updates is not None:
                 found.append((updates, path.stat().st_mtime_ns, path))
     return max(found)[2] if found else None
 
 
-def _resumable_updates(path: Path) -> int | None:
+def _resumable_updates(path: Path, needs_optimizer: bool) -> int | None:
     try:
         # mmap: tensors stay on disk, so that looking through a folder of large files is quick.
         state = torch.load(path, map_location="cpu", mmap=True)
-        if state.get("last_optimizer_state") is None:
+        if needs_optimizer and state.get("last_optimizer_state") is None:
             return None
         return state["optimizer_history"][-1]["num_updates"]
     except Exception as error:
@@ -188,9 +190,13 @@ def _whole_or_fallback(trainer, filename: str) -> str:
     """``filename``, or where it is the broken last checkpoint of the run, the newest whole one."""
     if not os.path.isfile(filename) or is_whole(filename):
         return filename
-    save_dir = trainer.cfg.checkpoint.save_dir
-    is_last = trainer.cfg.checkpoint.restore_file == "checkpoint_last.pt"
-    fallback = newest_whole(save_dir, trainer.checkpoint_suffix) if is_last else None
+    cfg = trainer.cfg.checkpoint
+    save_dir, is_last = cfg.save_dir, cfg.restore_file == "checkpoint_last.pt"
+    fallback = None
+    if is_last:
+        # A run that was told to save no optimizer states never had more to resume from.
+        has_optimizer = not cfg.no_save_optimizer_state
+        fallback = newest_whole(save_dir, trainer.checkpoint_suffix, has_optimizer)
     if fallback is None:
         # One line and an exit code, as for any bad input: a traceback would bury the file's name.
         print(

@@ -149,6 +149,7 @@ def test_newest_whole_goes_by_updates_and_skips_what_cannot_resume(tmp_path):
     whole = (tmp_path / "checkpoint4.pt").read_bytes()
     (tmp_path / "checkpoint4.pt").write_bytes(whole[:-30])
     assert loading.newest_whole(tmp_path).name == "checkpoint2.pt"
+    assert loading.newest_whole(tmp_path, needs_optimizer=False).name == "checkpoint3.pt"
 
 
 def test_install_twice_wraps_once():
