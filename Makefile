@@ -1,11 +1,12 @@
 # make demo    fine-tune a small pre-trained encoder with CE and with CE+SCL, and compare
 # make test    run the tests
 # make help    the other targets
-VENV ?= .venv
-PYTHON ?=
-DEMO ?=
+# Not ?=: these names are common in environments, and clean removes VENV.
+VENV := .venv
+PYTHON :=
+DEMO :=
 
-RUN = $(VENV)/bin
+RUN = "$(VENV)"/bin
 
 .PHONY: help setup demo test test-slow test-interpreters lint format bench clean
 
@@ -15,12 +16,12 @@ help:
 	@echo "make test               tests (about 10 minutes); make test-slow: the long ones too"
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
-	@echo "make bench              speed against stock fairseq, as recorded in benchmarks/results"
+	@echo "make bench              speed against stock fairseq, recorded in benchmarks/results (6 minutes)"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 
 setup:
-	@scripts/setup_env.sh $(VENV) $(PYTHON)
+	@scripts/setup_env.sh "$(VENV)" "$(PYTHON)"
 
 demo: setup
 	@$(RUN)/python -m scl_fairseq.cli.demo $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(DEMO)
@@ -43,7 +44,8 @@ format: setup
 	$(RUN)/ruff format .
 
 bench: setup
-	$(RUN)/python benchmarks/criterion.py
+	$(RUN)/python benchmarks/criterion.py --record
 
 clean:
-	rm -rf $(VENV) .venvs outputs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi
+	rm -rf .venvs outputs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -33,6 +33,7 @@ def command(tiny, save_dir, *options, criterion="sentence_prediction_scl"):
         "--seed": "3",
         "--save-dir": str(save_dir),
         "--log-format": "simple",
+        "--distributed-world-size": "1",  # else a process for each GPU, even with --cpu
     }
     arguments = [FAIRSEQ_TRAIN, str(tiny.data), *tiny.flags, "--no-progress-bar"]
     for name, value in defaults.items():

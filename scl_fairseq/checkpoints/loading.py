@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 import re
+import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -30,6 +31,8 @@ UNUSED_COPIES = tuple(
     for name in ("in_proj", "out_proj", "fc1", "fc2")
     for kind in ("weight", "bias")
 )
+# Endings of files that hold only a part of a model.
+IS_SHARD = re.compile(r"-shard\d+$|_part\d+$|-model_part-\d+$")
 
 
 class BrokenCheckpointError(RuntimeError):
@@ -108,7 +111,7 @@ def newest_whole(
     """
     found = []
     for path in Path(folder).glob(f"checkpoint*{suffix}.pt"):
-        if is_whole(path):
+        if is_whole(path) and (suffix or not IS_SHARD.search(path.stem)):
             updates = _resumable_updates(path, needs_optimizer)
             if updates is not None:
                 found.append((updates, path.stat().st_mtime_ns, path))
@@ -144,8 +147,10 @@ def _name_the_file_in_errors(checkpoint_utils: ModuleType) -> None:
                 f"{path} refers to {refused[1]}, which is not among the globals that a fairseq "
                 "checkpoint needs. It was not loaded, and nothing in it was run."
             ) from None
-        except (RuntimeError, EOFError) as error:
-            if is_whole(path):
+        except (RuntimeError, EOFError, IndexError, KeyError, struct.error) as error:
+            # A whole zip archive fails for another reason. Of the older format only a failure to
+            # read it shows that it is not whole.
+            if not os.path.isfile(path) or zipfile.is_zipfile(path):
                 raise
             raise BrokenCheckpointError(
                 f"{path} is truncated or damaged: {_first_line(error)}"
@@ -191,7 +196,10 @@ def _whole_or_fallback(trainer, filename: str) -> str:
     if not os.path.isfile(filename) or is_whole(filename):
         return filename
     cfg = trainer.cfg.checkpoint
-    save_dir, is_last = cfg.save_dir, cfg.restore_file == "checkpoint_last.pt"
+    save_dir = cfg.save_dir
+    # Not the file that --finetune-from-model or --restore-file names: nothing may stand in for it.
+    last = os.path.join(save_dir, f"checkpoint_last{trainer.checkpoint_suffix}.pt")
+    is_last = cfg.restore_file == "checkpoint_last.pt" and filename == last
     fallback = None
     if is_last:
         # A run that was told to save no optimizer states never had more to resume from.

@@ -71,6 +71,8 @@ def read_dictionary(path: Path) -> dict[str, int]:
         symbol, _, count = line.rpartition(" ")
         if not symbol or not count.isdigit():
             raise ValueError(f"{path}:{number}: {line!r}, expected a symbol and its count")
+        if symbol in vocabulary:  # it would shift every id after it; fairseq refuses it too
+            raise ValueError(f"{path}:{number}: {symbol!r} is in the dictionary twice")
         vocabulary[symbol] = len(vocabulary)
     return vocabulary
 

@@ -55,7 +55,7 @@ def read_rows(task: Task, path: Path) -> list[Row]:
         FileNotFoundError: there is no such file.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # a lone \r is part of a sentence
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
@@ -83,6 +83,8 @@ def read_rows(task: Task, path: Path) -> list[Row]:
                 f"{path}:{number}: label {fields[label_at]!r}, expected one of "
                 + ", ".join(task.labels)
             )
+        if is_sample and not fields[0].isdigit():
+            raise ValueError(f"{path}:{number}: id {fields[0]!r}, expected a row number")
         row_id = int(fields[0]) if is_sample else number - 2
         rows.append(Row(row_id, fields[label_at], tuple(fields[i] for i in sentences_at)))
     return rows

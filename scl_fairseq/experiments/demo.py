@@ -30,6 +30,8 @@ ABOUT_SYNTHETIC = (
     "for SST-2: make demo GLUE_DIR=<folder that holds SST-2/train.tsv and dev.tsv>."
 )
 BATCH_SIZE = 16
+RESULT = "result.json"
+MARK = "demo.txt"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def run_demo(settings: DemoSettings) -> Path:
         ValueError, OSError: data or encoder are missing or malformed.
         TrainingError: a training failed.
     """
+    _claim(settings.out)
     print(f"[1/4] encoder: checking and converting {ENCODER_PACKAGE}", flush=True)
     encoder_flags = _prepare_encoder(settings.out / "encoder")
     print(
@@ -106,6 +109,13 @@ def run_demo(settings: DemoSettings) -> Path:
     _print_report(settings, samples[0], runs, accuracies)
     print(f"\nFigure: {training.short_path(figure)}")
     return figure
+
+
+def _claim(out: Path) -> None:
+    """Mark the folder as a demo's; another folder that is not empty is left alone."""
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise ValueError(f"--out {out} holds something else; name a new or an empty folder")
+    write_text(out / MARK, "Written by the demo of scl-fairseq, which replaces what is here.\n")
 
 
 def find_encoder() -> Path:
@@ -180,6 +190,7 @@ def _plan(settings: DemoSettings, encoder_flags: list[str], loss: str, sample: i
         "scl-temperature": settings.scl_temperature,
         "batch-size": BATCH_SIZE,
         "required-batch-size-multiple": 1,
+        "distributed-world-size": 1,  # else every GPU there is takes a batch of its own
         "num-workers": 0,
         "optimizer": "adam",
         "adam-betas": "(0.9,0.98)",
@@ -225,12 +236,12 @@ def _train_all(
         }
         result = _known_result(run, inputs)
         if result is None:
+            # The result first: a later run must not find it beside other weights.
+            (run.folder / RESULT).unlink(missing_ok=True)
             run.checkpoint.unlink(missing_ok=True)
             training.run(run.command, run.folder / "train.log", lambda _: progress.advance())
             result = _evaluate(settings, run, samples[run.sample])
-            write_text(
-                run.folder / "result.json", json.dumps({**inputs, "test_accuracy": result}) + "\n"
-            )
+            write_text(run.folder / RESULT, json.dumps({**inputs, "test_accuracy": result}) + "\n")
         else:
             progress.advance(settings.epochs, trained=False)
         accuracies[run.loss].append(result)
@@ -244,7 +255,7 @@ def _train_all(
 
 def _known_result(run: Run, inputs: dict) -> float | None:
     try:
-        result = json.loads((run.folder / "result.json").read_text("utf-8"))
+        result = json.loads((run.folder / RESULT).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     is_same = all(result.get(key) == value for key, value in inputs.items())

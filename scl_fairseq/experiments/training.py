@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import scl_fairseq
@@ -49,7 +51,8 @@ def run(command: Sequence[str], log: Path, on_epoch: Callable[[int], None]) -> N
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        open(log, "w", encoding="utf-8") as file,
+        _exceptions_for_signals(),
+        open(log, "w", encoding="utf-8", buffering=1) as file,
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -75,6 +78,24 @@ def run(command: Sequence[str], log: Path, on_epoch: Callable[[int], None]) -> N
             f"fairseq-train ended with exit code {process.returncode}; its log is {log}:\n"
             + "\n".join(lines)
         )
+
+
+@contextlib.contextmanager
+def _exceptions_for_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _finished_epoch(line: str) -> int | None:

@@ -118,6 +118,17 @@ def test_a_truncated_checkpoint_is_named(tiny, tmp_path):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("size", [2, 120, 2000, -2000])
+def test_a_truncated_checkpoint_of_the_older_format_is_named(tiny, tmp_path, size):
+    state = torch.load(tiny.encoder / "model.pt")
+    torch.save(state, tmp_path / "model.pt", _use_new_zipfile_serialization=False)
+    assert load_hub(tmp_path, tiny) is not None
+    whole = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(whole[:size])
+    with pytest.raises(loading.BrokenCheckpointError, match=r"model.pt (is truncated|cannot be)"):
+        load_hub(tmp_path, tiny)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.3, 0.999, 1.0])
 def test_is_whole(tiny, tmp_path, share):
     whole = (tiny.encoder / "model.pt").read_bytes()
@@ -145,6 +156,7 @@ def test_newest_whole_goes_by_updates_and_skips_what_cannot_resume(tmp_path):
     write("checkpoint2.pt", 20, {"state": {}})
     write("checkpoint1.pt", 10, {"state": {}})  # written later: a copied folder loses its times
     write("checkpoint3.pt", 30, None)
+    write("checkpoint_last-shard0.pt", 50, {"state": {}})
     write("checkpoint4.pt", 40, {"state": {}})
     whole = (tmp_path / "checkpoint4.pt").read_bytes()
     (tmp_path / "checkpoint4.pt").write_bytes(whole[:-30])

@@ -79,23 +79,22 @@ def test_kill_in_mid_epoch(tiny, train, uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("where", "call", "says"),
-    [("copy", 3, True), ("copy", 6, True), ("save", 4, False)],
-    ids=["copying to last", "copying to best", "writing"],
+    ("where", "call", "broken"),
+    [("copy", 3, ["checkpoint_best.pt"]), ("copy", 6, ["checkpoint_last.pt"]), ("save", 4, [])],
+    ids=["copying to best", "copying to last", "writing"],
 )
 def test_kill_while_a_checkpoint_is_written(
-    tiny, train, uninterrupted, tmp_path, where, call, says
+    tiny, train, uninterrupted, tmp_path, where, call, broken
 ):
     arguments = runs.command(tiny, tmp_path, *OPTIONS)[1:]
     driver = [sys.executable, "-c", KILLED_WHILE_WRITING, where, str(call), *arguments]
     killed = subprocess.run(driver, capture_output=True, env=runs.ENVIRONMENT, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    broken = [p for p in tmp_path.glob("checkpoint*.pt") if not _loads(p)]
-    assert bool(broken) == says
+    assert [p.name for p in tmp_path.glob("checkpoint*.pt") if not _loads(p)] == broken
     output = train(tmp_path, *OPTIONS).stdout
     assert "loading pretrained model" not in output
-    if tmp_path / "checkpoint_last.pt" in broken:
-        assert "resuming from the newest whole checkpoint" in output
+    falls_back = "checkpoint_last.pt" in broken
+    assert ("resuming from the newest whole checkpoint" in output) == falls_back
     runs.assert_same_weights(uninterrupted, tmp_path / "checkpoint_last.pt")
 
 
@@ -119,13 +118,17 @@ def test_nothing_whole_left_is_one_line_that_names_the_file(train, tmp_path):
     assert "Traceback" not in done.stdout
 
 
-def test_restore_file_that_is_truncated_is_named(tiny, train, tmp_path):
+@pytest.mark.parametrize("option", ["--restore-file", "--finetune-from-model"])
+def test_a_truncated_start_is_named_and_nothing_stands_in_for_it(tiny, train, tmp_path, option):
     whole = (tiny.encoder / "model.pt").read_bytes()
     broken = tmp_path / "broken.pt"
     broken.write_bytes(whole[: len(whole) // 2])
-    done = train(tmp_path / "run", "--restore-file", broken, check=False)
+    folder = tmp_path / "run"
+    train(folder, "--max-update", 1, "--no-last-checkpoints", "--no-epoch-checkpoints")
+    assert os.listdir(folder) == ["checkpoint_best.pt"]
+    done = train(folder, option, broken, check=False)
     assert done.returncode == 2
-    assert f"error: {broken} is truncated or damaged" in done.stdout
+    assert done.stdout.strip().splitlines()[-1] == f"error: {broken} is truncated or damaged"
 
 
 def test_restore_file_with_resets_starts_from_the_encoder(tiny, train, tmp_path):

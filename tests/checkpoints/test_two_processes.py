@@ -23,19 +23,19 @@ def train_two(tiny, save_dir, *options):
         }
         flags = [part for pair in distributed.items() for part in pair]
         arguments = runs.command(tiny, save_dir, *options, *flags, "--distributed-no-spawn")
-        processes.append(
-            subprocess.Popen(
-                arguments,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=runs.ENVIRONMENT,
+        log = save_dir.with_name(f"{save_dir.name}-rank{rank}.log")
+        with open(log, "w", encoding="utf-8") as file:  # a full pipe would stop the other rank
+            process = subprocess.Popen(
+                arguments, stdout=file, stderr=subprocess.STDOUT, env=runs.ENVIRONMENT
             )
-        )
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-6000:]
-    return outputs[0]
+        processes.append((process, log))
+    try:
+        for process, log in processes:
+            assert process.wait(timeout=300) == 0, log.read_text()[-6000:]
+    finally:
+        for process, _ in processes:
+            process.kill()
+    return processes[0][1].read_text()
 
 
 @pytest.mark.parametrize("start", ["--finetune-from-model", "--restore-file"])

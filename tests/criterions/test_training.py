@@ -1,5 +1,7 @@
 """The criterion in real ``fairseq-train`` processes."""
 
+import math
+
 import pytest
 
 from tests import runs
@@ -73,7 +75,7 @@ def test_one_update_at_lambda_09_differs_from_stock(tiny, tmp_path):
 def test_trains_on_settings_of_stock(train, tmp_path, options):
     output = train(tmp_path, *options, "--max-epoch", 1, "--no-save").stdout
     assert "done training" in output
-    assert "nan" not in output.lower().replace("nan_detector", "")
+    assert all(math.isfinite(value) for value in runs.logged(output, "loss"))
     assert runs.logged(output, "scl_loss")
     if options == ["--batch-size", 1]:
         assert set(runs.logged(output, "scl_loss")[-1:]) == {0.0}

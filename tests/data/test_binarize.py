@@ -97,7 +97,11 @@ def test_a_failed_run_leaves_the_old_folder(tiny, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
 
 
-def test_a_malformed_dictionary_is_named(tmp_path):
-    (tmp_path / "dict.txt").write_text("fine 1\nbroken\n")
-    with pytest.raises(ValueError, match=r"dict.txt:2: 'broken'"):
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [("broken", "'broken', expected"), ("fine 3", "'fine' is in"), ("</s> 1", "'</s>' is in")],
+)
+def test_a_malformed_dictionary_is_named(tmp_path, second, message):
+    (tmp_path / "dict.txt").write_text(f"fine 1\n{second}\n")
+    with pytest.raises(ValueError, match=rf"dict.txt:2: {message}"):
         binarize.read_dictionary(tmp_path / "dict.txt")

@@ -118,6 +118,7 @@ def test_written_samples_are_valid_data_folders(tmp_path):
         (b"sentence\tlabel\nfine\t1\nbad\t2\n", r"train.tsv:3: label '2', expected one of 0, 1"),
         (b"sentence\tlabel\nfine\t1\n\n", r"train.tsv:3: 1 fields, expected 2"),
         (b"sentence\tlabel\n\xff\t1\n", r"train.tsv: not UTF-8"),
+        (b"id\tlabel\tsentence1\nx\t1\tfine\n", r"train.tsv:2: id 'x', expected a row number"),
     ],
 )
 def test_malformed_files_are_refused_by_line(tmp_path, content, message):

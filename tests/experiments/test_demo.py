@@ -1,5 +1,6 @@
 """The demo from end to end, small: real trainings of the embedded encoder."""
 
+import contextlib
 import importlib.util
 import json
 import shlex
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,33 +60,56 @@ def test_demo_prints_a_table_a_figure_and_commands_that_can_be_repeated(tmp_path
     assert repeated.stdout.split("[4/4]")[1] == done.stdout.split("[4/4]")[1]
 
 
+def processes_that_name(text):
+    """Command lines of running processes, from Linux's /proc."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if text in line]
+
+
 @needs_encoder
-def test_an_interrupted_demo_leaves_no_training_behind(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "scl_fairseq.cli.demo",
-        "--epochs",
-        "500",
-        "--num-samples",
-        "1",
-    ]
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_an_interrupted_demo_leaves_no_training_behind(tmp_path, number, code):
+    options = ["--epochs", "500", "--num-samples", "1", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        [*command, "--out", str(tmp_path)], stderr=subprocess.PIPE, text=True, cwd=runs.ROOT
+        [sys.executable, "-m", "scl_fairseq.cli.demo", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=runs.ROOT,
+        # A shell that runs the tests in the background has them ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "runs" / "ce-sample0" / "train.log"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and "begin training" in log.read_text()):
+    try:
+        deadline = time.monotonic() + 120
+        while not (log.exists() and "begin training" in log.read_text()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert processes_that_name(str(log.parent))
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+    finally:
+        process.kill()
+    assert ("interrupted" in process.stderr.read()) == (number == signal.SIGINT)
+    deadline = time.monotonic() + 20
+    while processes_that_name(str(log.parent)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    assert "interrupted" in process.stderr.read()
-    left = subprocess.run(
-        ["pgrep", "-f", str(log.parent)], capture_output=True, text=True, check=False
-    )
-    assert left.stdout == ""
     assert not (log.parent / "result.json").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "samples").mkdir()
+    done = demo("--out", tmp_path)
+    assert done.returncode == 2
+    assert "holds something else" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["samples"]
 
 
 @pytest.mark.parametrize(
