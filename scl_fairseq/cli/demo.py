@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 < options.scl_lambda <= 1 or not options.scl_temperature > 0:
         raise ValueError("--scl-lambda must be in (0, 1] and --scl-temperature greater than 0")
 
-    from scl_fairseq.experiments.demo import DemoSettings, run_demo
+    from scl_fairseq.experiments.demo import run_demo
+    from scl_fairseq.experiments.demo_runs import DemoSettings
     from scl_fairseq.experiments.training import TrainingError
 
     # fairseq logs the whole configuration for each model that it loads, and turns on debugging logs
