@@ -33,6 +33,9 @@ def command(tiny, save_dir, *options, criterion="sentence_prediction_scl"):
         "--seed": "3",
         "--save-dir": str(save_dir),
         "--log-format": "simple",
+        # A run that stops in mid-epoch can otherwise abort while the interpreter shuts down, done
+        # and saved: its read-ahead thread is ended inside C++ code (seen on 3.13 under load).
+        "--data-buffer-size": "0",
         "--distributed-world-size": "1",  # else a process for each GPU, even with --cpu
     }
     arguments = [FAIRSEQ_TRAIN, str(tiny.data), *tiny.flags, "--no-progress-bar"]
