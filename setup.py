@@ -24,6 +24,7 @@ setup(
         "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
         "torch>=2.1",
         "numpy",
+        "regex",
         "safetensors",
         "sentencepiece",
         "tokenizers",
@@ -31,8 +32,15 @@ setup(
         "wrapt",
     ],
     extras_require={
+        "fastbpe": ["fastBPE"],
         "plot": ["matplotlib", "scikit-learn"],
         "dev": ["hypothesis", "matplotlib", "pytest", "ruff", "scikit-learn", "transformers"],
     },
-    entry_points={"console_scripts": ["scl-convert = scl_fairseq.cli.convert:main"]},
+    entry_points={
+        "console_scripts": [
+            "scl-convert = scl_fairseq.cli.convert:main",
+            "scl-preprocess = scl_fairseq.cli.preprocess:main",
+            "scl-sample = scl_fairseq.cli.sample:main",
+        ]
+    },
 )

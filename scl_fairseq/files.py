@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -22,12 +22,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
+def replaced_folder(
+    folder: Path, is_ours: Callable[[Path], bool] = lambda folder: True
+) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place when the block ends without error.
 
-    An interrupted block leaves ``folder`` as it was.
+    An interrupted block leaves ``folder``, and the folders above it, as they were.
+
+    Args:
+        folder: the result's place.
+        is_ours: whether a folder that is there may be replaced.
+
+    Raises:
+        ValueError: the folder that is there holds something else.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.path.abspath(folder))  # of a link or ".", the name of the folder itself
+    if folder.is_symlink():
+        folder = folder.resolve()
+    if folder.exists() and not (folder.is_dir() and is_ours(folder)):
+        raise ValueError(f"{folder} holds something else; name a new or an empty folder")
+    made = _make_parents(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent))
     old = temporary.with_suffix(".old")
     try:
@@ -42,6 +56,21 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(folder)
             raise
+        made = []
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # somebody else put something there meanwhile
+                parent.rmdir()
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns the new ones, the deepest first."""
+    made = []
+    while not folder.exists():
+        made.append(folder)
+        folder = folder.parent
+    for parent in reversed(made):
+        parent.mkdir(exist_ok=True)
+    return made

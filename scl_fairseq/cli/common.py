@@ -1,9 +1,12 @@
 """What every command shares: bad input is one line on standard error and exit code 2."""
 
 import argparse
+import contextlib
 import functools
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 BAD_INPUT = 2
@@ -29,17 +32,34 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def command(prog: str) -> Callable:
     """Decorate ``main(argv) -> int``: a ValueError or OSError becomes one line and exit code 2.
 
-    Any other exception is a fault of the program and keeps its traceback.
+    Any other exception is a fault of the program and keeps its traceback. SIGTERM, which batch
+    systems send, ends the command like Ctrl-C: what it was writing is removed.
     """
 
     def decorate(main: Callable[[Sequence[str] | None], int]) -> Callable:
         @functools.wraps(main)
         def guarded(argv: Sequence[str] | None = None) -> int:
             try:
-                return main(argv)
+                with _terminated_as_interrupted():
+                    return main(argv)
             except (ValueError, OSError) as error:
                 print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
                 return BAD_INPUT

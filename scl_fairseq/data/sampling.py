@@ -8,158 +8,209 @@ least one example.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scl_fairseq.data.file_report import FileReport
+from scl_fairseq.data.manifest import Manifest, source_checksums
+from scl_fairseq.data.parallel import available_cores
+from scl_fairseq.data.records import Row
+from scl_fairseq.data.row_index import fetch_rows, index_rows
+from scl_fairseq.data.sources import MANIFEST, open_folder
+from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
-from scl_fairseq.data.tasks import Row, Task, read_rows
+from scl_fairseq.data.tasks import Task
 from scl_fairseq.files import replaced_folder, write_text
 
 MAX_VALIDATION = 500
 SAMPLE_FILES = ("train", "dev", "test")
 
+ClassIds = Mapping[str, Sequence[int]]
+
 
 @dataclass(frozen=True)
 class FewShotSamples:
-    """Several training samples with the validation and test rows that they share."""
+    """Ids of several training samples, and of the validation and test rows that they share."""
 
-    train: list[list[Row]]
-    validation: list[Row]
-    test: list[Row]
-
-
-def allocate(total: int, available: Mapping[str, int]) -> dict[str, int]:
-    """How many examples of each class, by the largest remainder, at least one each.
-
-    Args:
-        total: how many in all.
-        available: examples there are of each class; its order breaks ties.
-
-    Raises:
-        ValueError: a class is empty, ``total`` is smaller than the number of classes or larger than
-            what there is.
-    """
-    there_are = sum(available.values())
-    empty = [label for label, count in available.items() if count == 0]
-    if empty:
-        raise ValueError(f"no example of class {', '.join(empty)}")
-    if not len(available) <= total <= there_are:
-        raise ValueError(
-            f"cannot draw {total} examples from {there_are} rows of {len(available)} classes"
-        )
-    exact = {label: total * count / there_are for label, count in available.items()}
-    share = {label: int(quota) for label, quota in exact.items()}
-    by_remainder = sorted(exact, key=lambda label: share[label] - exact[label])
-    for label in by_remainder[: total - sum(share.values())]:
-        share[label] += 1
-    for label in share:
-        if share[label] == 0:
-            share[max(share, key=share.__getitem__)] -= 1
-            share[label] = 1
-    return share
+    train: list[list[int]]
+    validation: list[int]
+    test: list[int]
 
 
-def draw(
-    task: Task,
-    train: Sequence[Row],
-    dev: Sequence[Row],
-    num_examples: int,
-    num_samples: int,
-    seed: int,
+@dataclass(frozen=True)
+class Size:
+    """How many labelled examples a sample has: in all, or of each class."""
+
+    num_examples: int | None = None
+    per_class: int | None = None
+
+    def counts(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Examples of each class, from the sizes of the classes.
+
+        Raises:
+            ValueError: there are too few rows.
+        """
+        if self.per_class is None:
+            return allocate(self.num_examples, sizes)
+        for label, size in sizes.items():
+            if not 1 <= self.per_class <= size:
+                raise ValueError(
+                    f"cannot draw {self.per_class} examples from {size} rows of class {label}"
+                )
+        return dict.fromkeys(sizes, self.per_class)
+
+
+@dataclass(frozen=True)
+class WrittenSamples:
+    """Folders of the samples, rows of each class in each of their files, and what was special."""
+
+    folders: list[Path]
+    label_counts: dict[str, dict[str, int]]
+    reports: list[FileReport]
+
+
+def draw_samples(
+    task: Task, train: ClassIds, dev: ClassIds, size: Size, num_samples: int, seed: int
 ) -> FewShotSamples:
-    """Draw samples; the same arguments give the same rows everywhere.
+    """Draw samples; the same arguments give the same ids everywhere, in whatever order ids come.
 
     Args:
-        task: gives the classes.
-        train: official training rows.
-        dev: official dev rows, of which half become the test set.
-        num_examples: N, labelled examples in total.
+        task: names the draw.
+        train: ids of the training rows of each class.
+        dev: ids of the dev rows of each class, of which half become the test set.
+        size: of a training sample.
         num_samples: how many training samples.
         seed: names the draw.
 
     Raises:
-        ValueError: there are too few rows, see ``allocate``.
+        ValueError: there are too few rows; the message says of which file.
     """
-    test_counts = allocate(len(dev) // 2, _class_sizes(task, dev))
-    test, rest = _split(task, dev, test_counts, StableRandom(seed, task.name, "test"))
-    validation_counts = allocate(min(MAX_VALIDATION, len(rest)), _class_sizes(task, rest))
-    validation, _ = _split(
-        task, rest, validation_counts, StableRandom(seed, task.name, "validation")
-    )
-    counts = allocate(num_examples, _class_sizes(task, train))
+    sizes = {label: len(ids) for label, ids in dev.items()}
+    try:
+        test_counts = allocate(sum(sizes.values()) // 2, sizes)
+        test = draw(dev, test_counts, StableRandom(seed, task.name, "test"))
+        taken = set(test)
+        rest = {label: [i for i in ids if i not in taken] for label, ids in dev.items()}
+        room = {label: len(ids) for label, ids in rest.items()}
+        validation_size = min(MAX_VALIDATION, sum(room.values()))
+        validation_counts = allocate(validation_size, sizes, room)
+    except ValueError as error:
+        raise ValueError(f"dev: {error}") from None
+    validation = draw(rest, validation_counts, StableRandom(seed, task.name, "validation"))
+    try:
+        counts = size.counts({label: len(ids) for label, ids in train.items()})
+    except ValueError as error:
+        raise ValueError(f"train: {error}") from None
+    total = sum(counts.values())
     samples = [
-        _split(task, train, counts, StableRandom(seed, task.name, num_examples, index))[0]
+        draw(train, counts, StableRandom(seed, task.name, total, index))
         for index in range(num_samples)
     ]
     return FewShotSamples(samples, validation, test)
 
 
 def write_samples(
-    task: Task, data_dir: Path, out: Path, num_examples: int, num_samples: int, seed: int
-) -> list[Path]:
-    """Draw from ``train.tsv`` and ``dev.tsv`` in ``data_dir`` and write a folder a sample.
+    task: Task,
+    data_dir: Path,
+    out: Path,
+    size: Size,
+    num_samples: int,
+    seed: int,
+    strict: bool = False,
+    workers: int | None = None,
+) -> WrittenSamples:
+    """Draw from train and dev of a data folder and write a folder for each sample.
 
-    Each folder ``out/sample0``, … holds ``train.tsv``, ``dev.tsv``, ``test.tsv`` (header ``id label
-    sentence1 [sentence2]``, ids are row numbers of the official files) and ``manifest.json``.
-
-    Returns:
-        The sample folders.
+    ``out/sample0``, … hold ``train.tsv``, ``dev.tsv``, ``test.tsv`` (header ``id label sentence1
+    [sentence2]``) and ``manifest.json``. ``out`` is replaced whole.
 
     Raises:
-        ValueError: a file is malformed, or has too few rows.
+        ValueError, OSError: bad input, or too few rows; ``out`` is as it was then.
     """
-    sources = {name: data_dir / f"{name}.tsv" for name in ("train", "dev")}
-    rows = {name: read_rows(task, path) for name, path in sources.items()}
-    checksums = {name: _sha256(path) for name, path in sources.items()}
-    drawn = draw(task, rows["train"], rows["dev"], num_examples, num_samples, seed)
-    folders = []
-    for index, sample in enumerate(drawn.train):
-        parts = dict(zip(SAMPLE_FILES, (sample, drawn.validation, drawn.test), strict=True))
-        manifest = {
-            "task": task.name,
-            "num_examples": num_examples,
-            "sample": index,
-            "seed": seed,
-            "source_sha256": checksums,
-            "row_ids": {name: [row.id for row in part] for name, part in parts.items()},
-            "label_counts": {name: _class_sizes(task, part) for name, part in parts.items()},
-        }
-        folder = out / f"sample{index}"
-        with replaced_folder(folder) as temporary:
-            for name, part in parts.items():
-                write_text(temporary / f"{name}.tsv", _as_tsv(task, part))
-            write_text(temporary / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-        folders.append(folder)
-    return folders
+    workers = workers or available_cores()
+    folder = open_folder(task, data_dir, strict)
+    train, dev = folder.sources["train"], folder.sources["dev"]
+    checksums = source_checksums((train, dev))
+    with replaced_folder(out, is_ours=_holds_samples) as target:
+        indices = {source.split: index_rows(source, workers) for source in (train, dev)}
+        classes = {name: index.by_class(task, index.ids) for name, index in indices.items()}
+        try:
+            drawn = draw_samples(task, classes["train"], classes["dev"], size, num_samples, seed)
+        except ValueError as error:
+            split, _, message = str(error).partition(": ")
+            raise ValueError(f"{folder.sources[split].path}: {message}") from None
+        wanted = {i for ids in drawn.train for i in ids}
+        train_rows = fetch_rows(train, task, wanted, workers)
+        dev_rows = fetch_rows(dev, task, {*drawn.validation, *drawn.test}, workers)
+        for index, ids in enumerate(drawn.train):
+            parts = {
+                "train": [train_rows[i] for i in ids],
+                "dev": [dev_rows[i] for i in drawn.validation],
+                "test": [dev_rows[i] for i in drawn.test],
+            }
+            manifest = Manifest.of(task, parts, checksums, size.per_class, index, seed)
+            write_sample(task, target / f"sample{index}", parts, manifest)
+    return WrittenSamples(
+        folders=[out / f"sample{index}" for index in range(num_samples)],
+        label_counts=manifest.label_counts,
+        reports=[index.report for index in indices.values()],
+    )
 
 
-def _class_sizes(task: Task, rows: Sequence[Row]) -> dict[str, int]:
-    sizes = dict.fromkeys(task.labels, 0)
-    for row in rows:
-        sizes[row.label] += 1
-    return sizes
+def write_sample(
+    task: Task, folder: Path, parts: Mapping[str, Sequence[Row]], manifest: Manifest
+) -> None:
+    """Write the files of one sample."""
+    for name, rows in parts.items():
+        write_text(folder / f"{name}.tsv", _as_tsv(task, rows))
+    write_text(folder / MANIFEST, manifest.as_json())
 
 
-def _split(
-    task: Task, rows: Sequence[Row], counts: Mapping[str, int], random: StableRandom
-) -> tuple[list[Row], list[Row]]:
-    """Draw ``counts`` rows of each class; both parts come back in the order of the file."""
-    chosen: set[int] = set()
-    for label in task.labels:
-        ids = sorted(row.id for row in rows if row.label == label)
-        chosen.update(random.shuffled(ids)[: counts[label]])
-    drawn = sorted((row for row in rows if row.id in chosen), key=lambda row: row.id)
-    return drawn, [row for row in rows if row.id not in chosen]
+def redraw(manifest: Manifest, data_dir: Path, out: Path, workers: int | None = None) -> Path:
+    """Write the sample of a manifest once more, from the same official files.
+
+    Args:
+        manifest: of the sample.
+        data_dir: the files that it was drawn from.
+        out: the sample's folder; replaced whole.
+        workers: processes; by default one for each core.
+
+    Raises:
+        ValueError: a file is not the one of the manifest, or lacks a row.
+    """
+    workers = workers or available_cores()
+    task = manifest.find_task()
+    folder = open_folder(task, data_dir)
+    sources = {name: folder.sources[name] for name in ("train", "dev")}
+    manifest.check_sources(tuple(sources.values()))
+    parts = {}
+    with replaced_folder(out, is_ours=_is_sample) as target:
+        for name, ids in manifest.row_ids.items():
+            source = sources["train" if name == "train" else "dev"]
+            rows = fetch_rows(source, task, ids, workers)
+            missing = [i for i in ids if i not in rows]
+            if missing:
+                raise ValueError(f"{source.path}: no row with id {missing[0]}, which {name} needs")
+            parts[name] = [rows[i] for i in ids]
+        write_sample(task, target, parts, manifest)
+    return out
+
+
+def _is_sample(folder: Path) -> bool:
+    files = {MANIFEST, *(f"{name}.tsv" for name in SAMPLE_FILES)}
+    return {path.name for path in folder.iterdir()} <= files
+
+
+def _holds_samples(folder: Path) -> bool:
+    """Whether a folder holds samples and nothing else, which may be replaced."""
+    return all(
+        path.name.startswith("sample") and path.is_dir() and _is_sample(path)
+        for path in folder.iterdir()
+    )
 
 
 def _as_tsv(task: Task, rows: Sequence[Row]) -> str:
-    header = ["id", "label", *(f"sentence{i + 1}" for i in range(len(task.sentence_columns)))]
+    header = ["id", "label", *(f"sentence{i + 1}" for i in range(task.num_inputs))]
     lines = [header, *([str(row.id), row.label, *row.sentences] for row in rows)]
     return "".join("\t".join(fields) + "\n" for fields in lines)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

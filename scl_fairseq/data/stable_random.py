@@ -34,10 +34,19 @@ class StableRandom:
         """One of ``items``."""
         return items[self.below(len(items))]
 
-    def shuffled(self, items: Sequence[Item]) -> list[Item]:
-        """``items`` in random order (Fisher and Yates)."""
-        result = list(items)
-        for last in range(len(result) - 1, 0, -1):
-            other = self.below(last + 1)
-            result[last], result[other] = result[other], result[last]
+    def sample(self, bound: int, count: int) -> list[int]:
+        """``count`` different integers below ``bound``, in random order.
+
+        The beginning of a shuffle (Fisher and Yates), with memory for ``count`` numbers only.
+        """
+        moved: dict[int, int] = {}
+        result = []
+        for place in range(count):
+            other = place + self.below(bound - place)
+            result.append(moved.get(other, other))
+            moved[other] = moved.get(place, place)
         return result
+
+    def shuffled(self, items: Sequence[Item]) -> list[Item]:
+        """``items`` in random order."""
+        return [items[place] for place in self.sample(len(items), len(items))]

@@ -1,9 +1,15 @@
-"""Classification tasks and their rows."""
+"""The classification tasks: which files they have, which columns, which labels in which order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+TSV_FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
+CUSTOM = "custom"
+_NO_CLASSES = {
+    "sts-b": "STS-B is a regression task (scores from 0 to 5): it has no classes to contrast"
+}
 
 
 @dataclass(frozen=True)
@@ -14,77 +20,146 @@ class Task:
         name: as users write it.
         labels: label names in the order of their indices, the same for every draw.
         label_column: header of the label column in the official files.
-        sentence_columns: headers of the one or two sentence columns.
+        sentence_columns: headers of the sentence columns.
+        metric: what GLUE reports, by the name under which the criterion logs it.
+        id_column: header of the column that numbers the rows; None: the place in the file does.
+        files: official file names of the splits.
+        headerless: columns of train and dev where they have no header.
+        raw_labels: how the files spell the labels, where not as ``labels``.
+        respellings: what copies of the data write instead of a label; accepted, and said.
+        csv: files are CSV with quoted fields, not GLUE's TSV without quoting.
+        joins_columns: the sentence columns are one text, put together with a space.
+        drops_malformed: labelled rows with a wrong number of fields exist and are left out.
     """
 
     name: str
     labels: tuple[str, ...]
     label_column: str
     sentence_columns: tuple[str, ...]
+    metric: str = "accuracy"
+    id_column: str | None = None
+    files: Mapping[str, str] = field(default_factory=lambda: TSV_FILES)
+    headerless: tuple[str, ...] = ()
+    raw_labels: tuple[str, ...] = ()
+    respellings: Mapping[str, str] = field(default_factory=dict)
+    csv: bool = False
+    joins_columns: bool = False
+    drops_malformed: bool = False
 
+    @property
+    def num_inputs(self) -> int:
+        """Texts of an example, 1 or 2."""
+        return 1 if self.joins_columns else len(self.sentence_columns)
+
+
+_BINARY = ("0", "1")
+_ENTAILMENT = ("entailment", "not_entailment")
+_SPACED = {"not entailment": "not_entailment"}
+_PAIR = ("sentence1", "sentence2")
+_MNLI_FILES = {
+    "train": "train.tsv",
+    "dev": "dev_matched.tsv",
+    "dev_mismatched": "dev_mismatched.tsv",
+    "test": "test_matched.tsv",
+    "test_mismatched": "test_mismatched.tsv",
+}
+# Their labelled test set does what GLUE's dev does elsewhere.
+_REVIEWS = {
+    "files": {"train": "train.csv", "dev": "test.csv"},
+    "raw_labels": ("1", "2"),
+    "csv": True,
+    "joins_columns": True,
+}
 
 TASKS = {
     task.name: task
     for task in (
-        Task("SST-2", ("0", "1"), "label", ("sentence",)),
-        Task("RTE", ("entailment", "not_entailment"), "label", ("sentence1", "sentence2")),
-        Task("QNLI", ("entailment", "not_entailment"), "label", ("question", "sentence")),
+        Task("SST-2", _BINARY, "label", ("sentence",)),
+        Task(
+            "CoLA",
+            _BINARY,
+            "label",
+            ("sentence",),
+            metric="mcc",
+            headerless=("source", "label", "mark", "sentence"),
+        ),
+        Task("MRPC", _BINARY, "Quality", ("#1 String", "#2 String"), metric="acc_and_f1"),
+        Task("RTE", _ENTAILMENT, "label", _PAIR, id_column="index", respellings=_SPACED),
+        Task(
+            "QNLI",
+            _ENTAILMENT,
+            "label",
+            ("question", "sentence"),
+            id_column="index",
+            respellings=_SPACED,
+        ),
+        Task(
+            "MNLI",
+            ("contradiction", "neutral", "entailment"),
+            "gold_label",
+            _PAIR,
+            id_column="index",
+            files=_MNLI_FILES,
+        ),
+        Task(
+            "QQP",
+            _BINARY,
+            "is_duplicate",
+            ("question1", "question2"),
+            metric="acc_and_f1",
+            id_column="id",
+            drops_malformed=True,
+        ),
+        Task("WNLI", _BINARY, "label", _PAIR, id_column="index"),
+        Task(
+            "Yelp-2", ("negative", "positive"), "label", ("text",), headerless=("label", "text"),
+            **_REVIEWS,
+        ),
+        Task(
+            "Amazon-2", ("negative", "positive"), "label", ("title", "text"),
+            headerless=("label", "title", "text"), **_REVIEWS,
+        ),
     )
-}
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Row:
-    """One labelled example; ``id`` is its number in the official file, from 0."""
-
-    id: int
-    label: str
-    sentences: tuple[str, ...]
-
-
-def read_rows(task: Task, path: Path) -> list[Row]:
-    """Read an official file of the task, or a few-shot sample's.
-
-    Args:
-        task: names the columns. A sample's file is known by its header ``id label sentence1 …``.
-        path: a tab-separated file with a header. Quotes are ordinary characters: GLUE's files are
-            not CSV-quoted.
+def find_task(name: str) -> Task:
+    """The task of that name, upper or lower case.
 
     Raises:
-        ValueError: ``file:line: what is wrong, what was expected``.
-        FileNotFoundError: there is no such file.
+        ValueError: there is none, or it has no classes.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # a lone \r is part of a sentence
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    header = lines[0].split("\t")
-    is_sample = header[:2] == ["id", "label"]
-    label_column = "label" if is_sample else task.label_column
-    sentence_columns = (
-        tuple(f"sentence{i + 1}" for i in range(len(task.sentence_columns)))
-        if is_sample
-        else task.sentence_columns
-    )
-    missing = [c for c in (label_column, *sentence_columns) if c not in header]
-    if missing:
-        raise ValueError(f"{path}:1: no column {', '.join(missing)} in the header {header}")
-    label_at = header.index(label_column)
-    sentences_at = [header.index(column) for column in sentence_columns]
+    if name.casefold() in _NO_CLASSES:
+        raise ValueError(_NO_CLASSES[name.casefold()])
+    for task in TASKS.values():
+        if task.name.casefold() == name.casefold():
+            return task
+    raise ValueError(f"unknown task {name!r}, expected {', '.join(TASKS)} or {CUSTOM}")
 
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        fields = line.split("\t")
-        if len(fields) != len(header):
-            raise ValueError(f"{path}:{number}: {len(fields)} fields, expected {len(header)}")
-        if fields[label_at] not in task.labels:
-            raise ValueError(
-                f"{path}:{number}: label {fields[label_at]!r}, expected one of "
-                + ", ".join(task.labels)
-            )
-        if is_sample and not fields[0].isdigit():
-            raise ValueError(f"{path}:{number}: id {fields[0]!r}, expected a row number")
-        row_id = int(fields[0]) if is_sample else number - 2
-        rows.append(Row(row_id, fields[label_at], tuple(fields[i] for i in sentences_at)))
-    return rows
+
+def custom_task(
+    labels: Sequence[str],
+    label_column: str = "label",
+    sentence_columns: Sequence[str] = ("sentence",),
+) -> Task:
+    """A task of one's own: TSV files with a header, or fairseq's line-aligned text files.
+
+    Args:
+        labels: label names; their order is the order of the indices.
+        label_column: header of the label column.
+        sentence_columns: headers of the one or two sentence columns.
+
+    Raises:
+        ValueError: labels or columns are not distinct, or not usable.
+    """
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise ValueError(f"--labels {' '.join(labels)}: expected two or more different labels")
+    for label in labels:
+        if label != label.strip() or not label or "\t" in label or label.startswith("<"):
+            raise ValueError(f"--labels: {label!r} cannot be a label")
+    columns = (label_column, *sentence_columns)
+    if not 1 <= len(sentence_columns) <= 2 or len(set(columns)) < len(columns):
+        raise ValueError(
+            f"columns {', '.join(columns)}: expected a label column and one or two others"
+        )
+    return Task(CUSTOM, tuple(labels), label_column, tuple(sentence_columns))

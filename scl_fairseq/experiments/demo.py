@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.data import sampling, synthetic
-from scl_fairseq.data.binarize import binarize_sample
-from scl_fairseq.data.tasks import read_rows
-from scl_fairseq.data.wordpiece import WordPiece
+from scl_fairseq.data.encode import Settings
+from scl_fairseq.data.preprocess import preprocess
+from scl_fairseq.data.records import read_rows
 from scl_fairseq.experiments import tables, training
 from scl_fairseq.experiments.demo_runs import TASK, DemoSettings, Run, load, plan, train_all
 from scl_fairseq.files import write_text
@@ -100,21 +100,18 @@ def _prepare_data(settings: DemoSettings) -> list[Path]:
     else:
         source = out / "synthetic"
         synthetic.write_corpus(source, seed=settings.seed)
-    samples = sampling.write_samples(
+    written = sampling.write_samples(
         TASK,
         source,
         out / "samples",
-        settings.num_examples,
+        sampling.Size(settings.num_examples),
         settings.num_samples,
         settings.seed,
     )
-    encoder = out / "encoder"
-    wordpiece = WordPiece(encoder / "vocab.txt")
-    for sample in samples:
-        binarize_sample(
-            TASK, sample, wordpiece.encode_lines, encoder / "dict.txt", out / "bin" / sample.name
-        )
-    return samples
+    wordpiece = Settings("wordpiece", out / "encoder")
+    for sample in written.folders:
+        preprocess(TASK, sample, out / "bin" / sample.name, wordpiece)
+    return written.folders
 
 
 def _draw(settings: DemoSettings, sample: Path, runs: Sequence[Run]) -> Path:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scl_fairseq.data.tasks import TASKS, read_rows
+from scl_fairseq.data.records import read_rows
+from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.experiments import training
 from scl_fairseq.experiments.progress import EpochProgress
 from scl_fairseq.files import write_text

@@ -1,6 +1,7 @@
 """From raw sentences to labels, and every prediction is the one that validation counted."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from scl_fairseq.data.binarize import binarize_sample
-from scl_fairseq.data.gpt2 import GPT2
-from scl_fairseq.data.tasks import TASKS, read_rows
+from scl_fairseq.data.encode import Settings
+from scl_fairseq.data.preprocess import preprocess
+from scl_fairseq.data.records import read_rows
+from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.inference import hub
 from tests import runs
 
@@ -53,24 +55,11 @@ def validate(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def small_gpt2(tiny, tmp_path_factory):
-    """A byte-level BPE trained on the sample, in GPT-2's files, and data binarised with it."""
-    from tokenizers import ByteLevelBPETokenizer
-
-    folder = tmp_path_factory.mktemp("gpt2")
-    sentences = [row.sentences[0] for row in read_rows(TASK, tiny.sample / "train.tsv")]
-    tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(sentences, vocab_size=400, show_progress=False)
-    vocabulary = tokenizer.get_vocab()
-    (folder / "encoder.json").write_text(json.dumps(vocabulary))
-    tokenizer.save_model(str(folder))
-    (folder / "merges.txt").rename(folder / "vocab.bpe")
-    (folder / "vocab.json").unlink()
-    # In another order than the ids, as in RoBERTa's dictionary.
-    ids = sorted(vocabulary.values(), key=lambda i: (i * 7919) % 401)
-    (folder / "dict.txt").write_text("".join(f"{i} 1\n" for i in ids))
-    encode = GPT2(folder / "encoder.json", folder / "vocab.bpe").encode_lines
-    binarize_sample(TASK, tiny.sample, encode, folder / "dict.txt", folder / "data")
+def small_gpt2(tiny, gpt2_files, tmp_path_factory):
+    """GPT-2's kind of BPE, and data binarised with it."""
+    folder = tmp_path_factory.mktemp("small_gpt2")
+    shutil.copytree(gpt2_files, folder, dirs_exist_ok=True)
+    preprocess(TASK, tiny.sample, folder / "data", Settings("gpt2", folder))
     return folder
 
 

@@ -1,0 +1,131 @@
+"""``scl-preprocess``: a task's text files, encoded and binarised for fairseq."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.task_options import add_task_options, at_least, task_of
+
+PROG = "scl-preprocess"
+BPES = ("gpt2", "wordpiece", "sentencepiece", "fastbpe")
+FEWEST_POSITIONS = 8
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        PROG,
+        "Encode and binarise the official files of a task, or a few-shot sample, into what\n"
+        "fairseq's sentence_prediction task reads: input0, input1 for pairs, label.",
+        f"{PROG} --task RTE --data-dir glue/RTE --bpe gpt2 --bpe-dir gpt2_bpe --destdir RTE-bin",
+    )
+    add_task_options(parser)
+    parser.add_argument("--bpe", required=True, choices=BPES, help="encoding of the sentences")
+    parser.add_argument(
+        "--bpe-dir",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="dict.txt and the encoding's files: encoder.json and vocab.bpe (gpt2), vocab.txt\n"
+        "(wordpiece), sentencepiece.bpe.model (sentencepiece), bpecodes (fastbpe)",
+    )
+    parser.add_argument(
+        "--destdir",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="the folder to write; an earlier result there is replaced whole",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("glue", "paper"),
+        default="glue",
+        help="glue (default): train, dev as valid, test; paper: valid is drawn from train with the "
+        "size of dev, dev is test",
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="of the draw of --split paper (0)"
+    )
+    parser.add_argument(
+        "--max-positions",
+        type=at_least(FEWEST_POSITIONS),
+        default=512,
+        metavar="N",
+        help="positions of the model (512); <s>, </s> and the separator of a pair count",
+    )
+    parser.add_argument(
+        "--on-long",
+        choices=("truncate", "drop", "error"),
+        default="truncate",
+        help="longer rows: cut the longer sentence (default), leave them out, or refuse them",
+    )
+    return parser
+
+
+@command(PROG)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0, or 2 for bad input)."""
+    options = _parser().parse_args(argv)
+    task = task_of(options)
+
+    from scl_fairseq.data.encode import Settings
+    from scl_fairseq.data.preprocess import preprocess
+
+    started = time.monotonic()
+    progress, close = _progress()
+    try:
+        report = preprocess(
+            task,
+            options.data_dir,
+            options.destdir,
+            Settings(options.bpe, options.bpe_dir, options.max_positions, options.on_long),
+            split=options.split,
+            seed=options.seed,
+            strict=options.strict,
+            workers=options.workers,
+            on_bytes=progress,
+        )
+    finally:
+        close()
+    for name, split in report.splits.items():
+        counts = ", ".join(f"{label} {count}" for label, count in split.label_counts.items())
+        print(
+            f"{name}: {split.rows} rows ({counts or 'no labels'}), {split.tokens} tokens, "
+            f"{split.unknown_tokens} unknown, longest row {split.longest} positions"
+        )
+    for file in report.files.values():
+        for line in file.lines(options.on_long, options.max_positions):
+            print(f"note: {line}")
+    if report.absent:
+        print(f"note: {options.data_dir} has no {', '.join(report.absent)}")
+    print(f"wrote {options.destdir} in {time.monotonic() - started:.1f} s; fairseq-train needs:")
+    separator = ["--separator-token", "2"] if task.num_inputs == 2 else []
+    if options.bpe == "wordpiece":
+        separator = []
+    flags = ["--task", "sentence_prediction", "--num-classes", str(len(task.labels))]
+    flags += ["--init-token", "0", *separator, "--max-positions", str(options.max_positions)]
+    print(f"  {shlex.join([str(options.destdir), *flags])}")
+    return 0
+
+
+def _progress() -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    """A bar over bytes on a terminal, elsewhere nothing; and what removes it."""
+    if not sys.stderr.isatty():
+        return lambda done, total: None, lambda: None
+    from tqdm import tqdm
+
+    bar = tqdm(unit="B", unit_scale=True, leave=False)
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show, bar.close
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The encodings that ``--bpe`` names, and token ids of sentences in bytes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from scl_fairseq.data.dictionary import EOS, UNK, Dictionary, read_dictionary
+from scl_fairseq.data.fast_bpe import FastBPE
+from scl_fairseq.data.gpt2 import GPT2
+from scl_fairseq.data.sentence_piece import SentencePiece
+from scl_fairseq.data.wordpiece import WordPiece
+
+DICTIONARY = "dict.txt"
+# For each encoding the names under which its file is published, the first that is there is taken.
+_FILES = {
+    "wordpiece": ("vocab.txt",),
+    "sentencepiece": ("sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "*.model"),
+    "fastbpe": ("bpecodes", "codes", "bpe.codes", "*.codes"),
+}
+BPES = ("gpt2", *_FILES)
+# A converted BERT reads pairs without it, RoBERTa and its kin with it.
+WITHOUT_SEPARATOR = frozenset({"wordpiece"})
+YOUNG_PIECES = 30_000  # memory must not grow with the file; this is some 10 MB
+
+
+class Encoding(Protocol):
+    """What every encoding can do."""
+
+    def encode_lines(self, lines: Sequence[str]) -> list[str]:
+        """Each line as space-separated symbols of the dictionary."""
+
+
+class Encoder:
+    """Sentences to the bytes that fairseq stores: dictionary indices, ``</s>`` last.
+
+    Args:
+        encoding: sentences to symbols.
+        dictionary: symbols to indices, and how wide an index is.
+    """
+
+    def __init__(self, encoding: Encoding, dictionary: Dictionary):
+        self.dictionary = dictionary
+        self._encoding = encoding
+
+    def encode(self, sentences: Sequence[str]) -> list[bytes]:
+        """One string of bytes for each sentence."""
+        find, typecode = self.dictionary.index.get, self.dictionary.typecode
+        return [
+            array(typecode, [*(find(symbol, UNK) for symbol in line.split()), EOS]).tobytes()
+            for line in self._encoding.encode_lines(sentences)
+        ]
+
+
+class PieceEncoder(Encoder):
+    """The same for GPT-2, whose pieces of text are each encoded once and remembered."""
+
+    def __init__(self, encoding: GPT2, dictionary: Dictionary):
+        super().__init__(encoding, dictionary)
+        # Two generations: what has not come up since the younger one was begun is forgotten.
+        self._young: dict[str, bytes] = {}
+        self._old: dict[str, bytes] = {}
+        find = dictionary.index.get
+        self._index_of = [find(str(i), UNK) for i in range(encoding.size)]
+
+    def encode(self, sentences: Sequence[str]) -> list[bytes]:
+        """One string of bytes for each sentence."""
+        if len(self._young) > YOUNG_PIECES:
+            self._old, self._young = self._young, {}
+        young, old = self._young, self._old
+        split = list(map(self._encoding.split, sentences))
+        missing = {piece for pieces in split for piece in pieces if piece not in young}
+        new = [piece for piece in missing if piece not in old]
+        young.update((piece, old[piece]) for piece in missing if piece in old)
+        young.update(zip(new, self._encode_pieces(new), strict=True))
+        find, eos = young.__getitem__, array(self.dictionary.typecode, [EOS]).tobytes()
+        return [b"".join(map(find, pieces)) + eos for pieces in split]
+
+    def _encode_pieces(self, pieces: Sequence[str]) -> Iterator[bytes]:
+        find, typecode = self._index_of.__getitem__, self.dictionary.typecode
+        for ids in self._encoding.encode_pieces(pieces):
+            yield array(typecode, map(find, ids)).tobytes()
+
+
+@lru_cache(maxsize=4)
+def load_encoder(bpe: str, folder: Path) -> Encoder:
+    """The encoder of a ``--bpe-dir``.
+
+    Args:
+        bpe: one of ``BPES``.
+        folder: holds the encoding's files and fairseq's ``dict.txt``.
+
+    Raises:
+        ValueError: a file is malformed.
+        FileNotFoundError: a file is missing.
+    """
+    dictionary_path = folder / DICTIONARY
+    names = ("encoder.json", "vocab.bpe") if bpe == "gpt2" else _FILES[bpe][:1]
+    if not dictionary_path.is_file():
+        raise FileNotFoundError(
+            f"{folder} has no {DICTIONARY}; --bpe {bpe} needs {', '.join((*names, DICTIONARY))}"
+        )
+    dictionary = read_dictionary(dictionary_path)
+    if bpe == "gpt2":
+        return PieceEncoder(GPT2(folder / names[0], folder / names[1]), dictionary)
+    make = {"wordpiece": WordPiece, "sentencepiece": SentencePiece, "fastbpe": FastBPE}[bpe]
+    return Encoder(make(_find(folder, bpe)), dictionary)
+
+
+def _find(folder: Path, bpe: str) -> Path:
+    for pattern in _FILES[bpe]:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            raise ValueError(f"{folder} has several {pattern}: {', '.join(p.name for p in found)}")
+        if found:
+            return found[0]
+    raise FileNotFoundError(f"{folder} has none of {', '.join(_FILES[bpe])}, for --bpe {bpe}")

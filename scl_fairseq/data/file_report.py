@@ -1,0 +1,86 @@
+"""What was special about a source file, and how that is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scl_fairseq.data.records import Records
+from scl_fairseq.data.sources import Source
+
+LISTED = 10
+
+
+@dataclass
+class FileReport:
+    """Peculiarities of a file that were accepted; lists hold line numbers.
+
+    Attributes:
+        path: the file.
+        sha256: its checksum.
+        crlf: lines end in CR LF.
+        byte_order_mark: it starts with one.
+        dropped_lines: left out for a wrong number of fields.
+        long_lines: rows with more positions than allowed.
+        respelled_lines: rows whose label has another spelling than the task's.
+        empty_lines: rows with an empty sentence.
+    """
+
+    path: str
+    sha256: str = ""
+    crlf: bool = False
+    byte_order_mark: bool = False
+    dropped_lines: list[int] = field(default_factory=list)
+    long_lines: list[int] = field(default_factory=list)
+    respelled_lines: list[int] = field(default_factory=list)
+    empty_lines: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, source: Source) -> FileReport:
+        """The report of a file of which only the beginning is known."""
+        return cls(str(source.path), byte_order_mark=source.has_bom)
+
+    def note(self, records: Records) -> None:
+        """Take up what is special about a block of the file."""
+        self.crlf |= records.crlf
+        self.dropped_lines += records.dropped
+        self.respelled_lines += records.respelled
+        self.empty_lines += records.empty
+
+    def lines(self, on_long: str = "", max_positions: int = 0) -> Iterator[str]:
+        """Sentences for the user, none where nothing was special."""
+        name = Path(self.path).name
+        if self.byte_order_mark:
+            yield f"{name} starts with a byte order mark; it was skipped"
+        if self.crlf:
+            yield f"{name} has CR LF line ends; they were read as line ends"
+        if self.dropped_lines:
+            yield (
+                f"{name}: {_rows(self.dropped_lines)} without the expected number of fields left "
+                f"out{_listed(self.dropped_lines)}; --strict refuses them"
+            )
+        if self.respelled_lines:
+            rows = _rows(self.respelled_lines)
+            yield (
+                f"{name}: {rows} with a label in another spelling than the task's accepted"
+                f"{_listed(self.respelled_lines)}"
+            )
+        if self.empty_lines:
+            rows = _rows(self.empty_lines)
+            yield f"{name}: {rows} with an empty sentence kept{_listed(self.empty_lines)}"
+        if self.long_lines:
+            yield (
+                f"{name}: {_rows(self.long_lines)} longer than {max_positions} positions, "
+                f"--on-long {on_long}{_listed(self.long_lines)}"
+            )
+
+
+def _rows(lines: Sequence[int]) -> str:
+    return "1 row" if len(lines) == 1 else f"{len(lines)} rows"
+
+
+def _listed(lines: Sequence[int]) -> str:
+    shown = ", ".join(map(str, lines[:LISTED]))
+    more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+    return f" (line{'s' if len(lines) > 1 else ''} {shown}{more})"

@@ -1,0 +1,283 @@
+"""From a task's text files to what fairseq's ``sentence_prediction`` task reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from scl_fairseq.data import versions
+from scl_fairseq.data.binarize import IndexedWriter
+from scl_fairseq.data.blocks import BLOCK_BYTES, Block, read_blocks
+from scl_fairseq.data.dictionary import Dictionary, make_dictionary
+from scl_fairseq.data.encode import (
+    Job,
+    Part,
+    Settings,
+    encode_block,
+    label_bytes,
+    make_state,
+)
+from scl_fairseq.data.file_report import FileReport
+from scl_fairseq.data.parallel import available_cores, ordered_map
+from scl_fairseq.data.row_index import index_rows
+from scl_fairseq.data.sources import DataFolder, Source, open_folder
+from scl_fairseq.data.splits import allocate, draw
+from scl_fairseq.data.stable_random import StableRandom
+from scl_fairseq.data.tasks import Task
+from scl_fairseq.files import replaced_folder, write_text
+
+GLUE, PAPER = "glue", "paper"
+SPLITS = (GLUE, PAPER)
+REPORT = "preprocess.json"
+# fairseq's names, the ones that --valid-subset and --gen-subset take.
+_GLUE_NAMES = {
+    "train": "train",
+    "dev": "valid",
+    "dev_mismatched": "valid1",
+    "test": "test",
+    "test_mismatched": "test1",
+}
+_PAPER_NAMES = {"train": "train", "dev": "test", "dev_mismatched": "test1"}
+_NOTHING = np.zeros(0, np.int64)
+
+
+@dataclass
+class SplitReport:
+    """What one output holds: rows, tokens (``</s>`` counted), positions of the longest row."""
+
+    rows: int = 0
+    label_counts: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    unknown_tokens: int = 0
+    longest: int = 0
+
+
+@dataclass
+class Report:
+    """Everything there is to know about a finished run; also written to ``preprocess.json``."""
+
+    task: str
+    split: str
+    seed: int
+    bpe: str
+    max_positions: int
+    on_long: str
+    files: dict[str, FileReport]
+    splits: dict[str, SplitReport]
+    absent: tuple[str, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A source and its outputs; the rows ``set_aside`` go to the second."""
+
+    source: Source
+    outputs: tuple[str, ...]
+    set_aside: np.ndarray
+
+
+def preprocess(
+    task: Task,
+    data_dir: Path,
+    destination: Path,
+    settings: Settings,
+    split: str = GLUE,
+    seed: int = 0,
+    strict: bool = False,
+    workers: int | None = None,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Encode and binarise the files of a task.
+
+    Args:
+        task: which files and columns there are, and the order of the labels.
+        data_dir: official data, or a few-shot sample.
+        destination: receives ``input0``, ``input1`` for pairs, ``label`` and ``preprocess.json``;
+            an earlier result there is replaced whole.
+        settings: encoding and limits.
+        split: ``glue``: train, dev and test as they are; ``paper``: a stratified validation set of
+            dev's size drawn from train, dev as test.
+        seed: of that draw.
+        strict: refuse malformed rows also where the official data has some.
+        workers: processes; by default one for each core.
+        on_bytes: is told bytes done and in all, now and then.
+
+    Raises:
+        ValueError, OSError: bad input; the destination is as it was then.
+    """
+    state = make_state(settings)
+    workers = workers or available_cores()
+    folder = open_folder(task, data_dir, strict)
+    if split == PAPER and folder.is_sample:
+        raise ValueError(f"{data_dir} is a few-shot sample: its split is its own, --split glue")
+    with replaced_folder(destination, is_ours=_is_ours) as target:
+        plans = _plan(task, folder, split, seed, workers)
+        report = Report(
+            task=task.name,
+            split=split,
+            seed=seed,
+            bpe=settings.bpe,
+            max_positions=settings.max_positions,
+            on_long=settings.on_long,
+            files={},
+            splits={name: SplitReport() for plan in plans for name in plan.outputs},
+            absent=folder.absent if split == GLUE else (),
+            versions=versions.installed(),
+        )
+        _encode_all(task, plans, settings, target, workers, report, on_bytes)
+        for part in range(task.num_inputs):
+            write_text(target / f"input{part}" / "dict.txt", state[1].dictionary.text)
+        write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
+        write_text(target / REPORT, json.dumps(asdict(report), indent=1) + "\n")
+    return report
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds binarised data and nothing else, which may be replaced."""
+    return {path.name for path in folder.iterdir()} <= {"input0", "input1", "label", REPORT}
+
+
+def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -> list[_Plan]:
+    if split == GLUE:
+        return [
+            _Plan(source, (_GLUE_NAMES[name],), _NOTHING) for name, source in folder.sources.items()
+        ]
+    train = index_rows(folder.sources["train"], _worth(workers, folder.sources["train"]))
+    dev = index_rows(folder.sources["dev"], 1)
+    rows = train.by_class(task, train.rows)
+    sizes = {label: len(of_class) for label, of_class in rows.items()}
+    try:
+        if len(dev.rows) > len(train.rows) - len(task.labels):
+            raise ValueError(f"cannot set aside {len(dev.rows)} of {len(train.rows)} rows")
+        counts = allocate(len(dev.rows), sizes)
+    except ValueError as error:
+        raise ValueError(f"{folder.sources['train'].path}: {error}") from None
+    aside = draw(rows, counts, StableRandom(seed, task.name, "paper validation"))
+    plans = []
+    for name, output in _PAPER_NAMES.items():
+        if name in folder.sources:
+            outputs = (output, "valid") if name == "train" else (output,)
+            set_aside = np.array(aside, np.int64) if name == "train" else _NOTHING
+            plans.append(_Plan(folder.sources[name], outputs, set_aside))
+    return plans
+
+
+def _worth(workers: int, *sources: Source) -> int:
+    """As many workers as there are blocks: a small file is done before a process has started."""
+    blocks = sum(source.num_bytes // BLOCK_BYTES + 1 for source in sources)
+    return 1 if blocks <= len(sources) else min(workers, blocks)
+
+
+def _encode_all(
+    task: Task,
+    plans: list[_Plan],
+    settings: Settings,
+    target: Path,
+    workers: int,
+    report: Report,
+    on_bytes: Callable[[int, int], None],
+) -> None:
+    sources = [plan.source for plan in plans]
+    total = sum(source.num_bytes for source in sources)
+    hashes = {path: hashlib.sha256() for source in sources for path in source.paths}
+    done_bytes = 0
+
+    def account(path: Path, data: bytes) -> None:
+        nonlocal done_bytes
+        hashes[path].update(data)
+        done_bytes += len(data)
+        on_bytes(done_bytes, total)
+
+    def jobs() -> Iterator[Job]:
+        for number, plan in enumerate(plans):
+            for block in read_blocks(plan.source, account):
+                yield Job(number, block, _within(plan.set_aside, block))
+
+    for source in sources:
+        report.files[source.path.name] = FileReport.of(source)
+    dictionary = make_state(settings)[1].dictionary
+    with ExitStack() as stack:
+        outputs = {
+            name: stack.enter_context(_Output(task, target, name, dictionary))
+            for plan in plans
+            for name in plan.outputs
+        }
+        workers = _worth(workers, *sources)
+        for encoded in ordered_map(encode_block, jobs(), make_state, (settings,), workers):
+            plan = plans[encoded.source]
+            file = report.files[plan.source.path.name]
+            file.note(encoded.seen)
+            file.long_lines += encoded.long
+            for name, part in zip(plan.outputs, encoded.parts, strict=False):
+                outputs[name].write(part, report.splits[name])
+    for path, digest in hashes.items():
+        report.files.setdefault(path.name, FileReport(str(path))).sha256 = digest.hexdigest()
+    _check_classes(task, plans, report)
+
+
+def _within(rows: np.ndarray, block: Block) -> np.ndarray:
+    """Those of the ascending row numbers that can lie in a block: it has at most a row a line."""
+    end = block.first_row + block.parts[0].count(b"\n") + 1
+    return rows[slice(*np.searchsorted(rows, (block.first_row, end)))]
+
+
+class _Output:
+    """One fairseq split: its files, closed together."""
+
+    def __init__(self, task: Task, target: Path, name: str, dictionary: Dictionary):
+        self._task = task
+        self._inputs = [
+            IndexedWriter(target / f"input{part}" / name, dictionary.dtype)
+            for part in range(task.num_inputs)
+        ]
+        self._labels: IndexedWriter | None = None
+        self._label_prefix = target / "label" / name
+        self._label_dtype = make_dictionary(task.labels).dtype
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def write(self, part: Part, report: SplitReport) -> None:
+        """Append a block's rows, and count them."""
+        for writer, (data, lengths) in zip(self._inputs, part.inputs, strict=True):
+            writer.write(data, lengths)
+            report.tokens += int(lengths.sum())
+        report.rows += part.rows
+        report.unknown_tokens += part.unknown
+        report.longest = max(report.longest, part.longest)
+        if part.labels is None:
+            return
+        if self._labels is None:
+            self._labels = IndexedWriter(self._label_prefix, self._label_dtype)
+        self._labels.write(*label_bytes(part.labels, self._label_dtype))
+        for place, label in enumerate(self._task.labels):
+            seen = report.label_counts.get(label, 0)
+            report.label_counts[label] = seen + int((part.labels == place).sum())
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        for writer in (*self._inputs, *([self._labels] if self._labels else [])):
+            writer.abandon() if kind else writer.close()
+
+
+def _check_classes(task: Task, plans: list[_Plan], report: Report) -> None:
+    for plan in plans:
+        for name in plan.outputs:
+            split = report.splits[name]
+            if not split.rows:
+                raise ValueError(
+                    f"{plan.source.path}:{plan.source.first_line}: no rows, expected the rows of "
+                    f"{task.name} {plan.source.split}"
+                )
+            absent = [label for label, count in split.label_counts.items() if not count]
+            if name == "train" and absent:
+                raise ValueError(
+                    f"{plan.source.path}: no row of class {', '.join(absent)}, expected rows of "
+                    f"{', '.join(task.labels)}"
+                )

@@ -1,0 +1,104 @@
+"""Ids and classes of all rows of a file, without their text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from scl_fairseq.data.blocks import Block, OnBytes, ignore, read_blocks
+from scl_fairseq.data.file_report import FileReport
+from scl_fairseq.data.parallel import ordered_map
+from scl_fairseq.data.records import Records, Row, parse
+from scl_fairseq.data.sources import Source
+from scl_fairseq.data.tasks import Task
+
+
+@dataclass(frozen=True)
+class RowIndex:
+    """One entry a row, in the order of the file.
+
+    Attributes:
+        rows: row numbers, from 0, (R,) int64.
+        ids: what the file calls the rows, (R,) int64, all different.
+        labels: label indices, (R,) int8.
+        report: what was special about the file.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+    report: FileReport
+
+    def by_class(self, task: Task, of: np.ndarray) -> dict[str, list[int]]:
+        """``of`` (``ids`` or ``rows``) of each class, in the task's order of classes."""
+        return {label: of[self.labels == place].tolist() for place, label in enumerate(task.labels)}
+
+
+def index_rows(source: Source, workers: int, on_bytes: OnBytes = ignore) -> RowIndex:
+    """Read a labelled file once.
+
+    Raises:
+        ValueError: ``file:line: what is wrong, what was expected``; also where an id comes twice.
+    """
+    blocks = read_blocks(source, on_bytes)
+    parts = list(ordered_map(_index, blocks, _no_state, (), workers))
+    empty = [np.zeros(0, np.int64)]
+    rows, ids = (np.concatenate([part[i] for part in parts] or empty) for i in (0, 1))
+    labels = np.concatenate([part[2] for part in parts] or empty).astype(np.int8)
+    _check_distinct(source, rows, ids)
+    report = FileReport.of(source)
+    for part in parts:
+        report.note(part[3])
+    return RowIndex(rows, ids, labels, report)
+
+
+def fetch_rows(source: Source, task: Task, ids: Collection[int], workers: int) -> dict[int, Row]:
+    """The rows with these ids, by id."""
+    jobs = ((block, frozenset(ids)) for block in read_blocks(source))
+    found = {}
+    for rows in ordered_map(_fetch, jobs, _labels, (task.labels,), workers):
+        found.update((row.id, row) for row in rows)
+    return found
+
+
+def _no_state() -> None:
+    return None
+
+
+def _labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return labels
+
+
+def _index(_: None, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, Records]:
+    records = parse(block)
+    return (
+        np.array(records.rows, np.int64),
+        np.array(records.ids, np.int64),
+        np.array(records.labels, np.int8),
+        records.peculiarities(),
+    )
+
+
+def _fetch(labels: tuple[str, ...], job: tuple[Block, frozenset[int]]) -> list[Row]:
+    block, wanted = job
+    records = parse(block)
+    return [
+        Row(row_id, labels[label], sentences)
+        for row_id, label, sentences in zip(
+            records.ids, records.labels, records.sentences, strict=True
+        )
+        if row_id in wanted
+    ]
+
+
+def _check_distinct(source: Source, rows: np.ndarray, ids: np.ndarray) -> None:
+    order = np.argsort(ids, kind="stable")
+    again = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(again):
+        first, second = rows[order[again[0] : again[0] + 2]] + source.first_line
+        raise ValueError(
+            f"{source.path}:{second}: id {ids[order[again[0]]]} is on line {first} too, expected "
+            "every id once"
+        )

@@ -1,0 +1,267 @@
+"""Every kind of bad input ends with exit code 2, one line that says where, and nothing changed."""
+
+import os
+import re
+
+import pytest
+
+from scl_fairseq.cli import preprocess, sample
+
+GOOD = b"sentence\tlabel\nfine film\t1\nbad film\t0\nso good\t1\nso bad\t0\n"
+RTE = "index\tsentence1\tsentence2\tlabel\n{}\ta\tb\tentailment\n{}\tc\td\tnot_entailment\n"
+QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t1\t2\ta\tb\t0\n2\t1\t2\tc\td\t1\n"
+REVIEW = b'"1","bad film"\n"2","good film"\n'
+
+# name: (task, files beside a good SST-2's, further options, message)
+CASES = {
+    "missing column": ("SST-2", {"train.tsv": b"sentence\nfine\n"}, [],
+                       r"train\.tsv:1: wrong header 'sentence', expected the columns label, "
+                       r"sentence; missing: label"),
+    "wrong header": ("SST-2", {"dev.tsv": GOOD.replace(b"sentence", b"text")}, [],
+                     r"dev\.tsv:1: wrong header .*missing: sentence"),
+    "no header": ("SST-2", {"train.tsv": GOOD.split(b"\n", 1)[1]}, [],
+                  r"train\.tsv:1: wrong header 'fine film | 1'"),
+    "extra tab": ("SST-2", {"train.tsv": GOOD + b"fine\tfilm\t1\n"}, [],
+                  r"train\.tsv:6: 3 fields, expected 2 \(sentence, label\): an extra tab\?"),
+    "missing field": ("SST-2", {"train.tsv": GOOD + b"fine film 1\n"}, [],
+                      r"train\.tsv:6: 1 field, expected 2"),
+    "unknown label": ("SST-2", {"train.tsv": GOOD + b"fine\t2\n"}, [],
+                      r"train\.tsv:6: unknown label '2', expected one of 0, 1"),
+    "label with a space": ("SST-2", {"train.tsv": GOOD + b"fine\t1 \n"}, [],
+                           r"train\.tsv:6: unknown label '1 '"),
+    "blank line": ("SST-2", {"train.tsv": GOOD + b"\nfine\t1\n"}, [],
+                   r"train\.tsv:6: blank line, expected 2 fields \(sentence, label\)"),
+    "blank last line": ("SST-2", {"dev.tsv": GOOD + b"\n"}, [], r"dev\.tsv:6: blank line"),
+    "not UTF-8": ("SST-2", {"train.tsv": GOOD + b"caf\xe9\t1\n"}, [],
+                  r"train\.tsv:6: not UTF-8 \(byte 0xe9\), expected UTF-8"),
+    "UTF-16": ("SST-2", {"train.tsv": GOOD.decode().encode("utf-16")}, [],
+               r"train\.tsv:1: (not UTF-8|a NUL byte)"),
+    "NUL byte": ("SST-2", {"train.tsv": GOOD + b"fi\0ne\t1\n"}, [],
+                 r"train\.tsv:6: a NUL byte, expected UTF-8 text"),
+    "NUL in the header": ("SST-2", {"train.tsv": b"\0" + GOOD}, [], r"train\.tsv:1: a NUL byte"),
+    "empty file": ("SST-2", {"train.tsv": b""}, [],
+                   r"train\.tsv:1: empty file, expected the rows of SST-2 train"),
+    "byte order mark alone": ("SST-2", {"dev.tsv": b"\xef\xbb\xbf"}, [], r"dev\.tsv:1: empty file"),
+    "header alone": ("SST-2", {"train.tsv": b"sentence\tlabel\n"}, [],
+                     r"train\.tsv:2: no rows, expected the rows of SST-2 train"),
+    "class without rows": ("SST-2", {"train.tsv": b"sentence\tlabel\nfine\t1\n"}, [],
+                           r"train\.tsv: no row of class 0"),
+    "malformed optional file": ("SST-2", {"test.tsv": b"index\tsentence\n0\tfine\tx\n"}, [],
+                                r"test\.tsv:2: 3 fields, expected 2"),
+    "no train": ("SST-2", {"train.tsv": None}, [], r"has no train\.tsv"),
+    "no dev": ("SST-2", {"dev.tsv": None}, [], r"has no dev\.tsv"),
+    "CoLA with a header": ("CoLA", {"train.tsv": GOOD}, [],
+                           r"train\.tsv:1: 2 fields, expected 4 \(source, label, mark, sentence\)"),
+    "id that is no number": ("RTE", {"train.tsv": RTE.format("x", 1).encode()}, [],
+                             r"train\.tsv:2: id 'x', expected a row number"),
+    "QQP, strict": ("QQP", {"train.tsv": QQP.encode() + b"3\tbroken\n", "dev.tsv": QQP.encode()},
+                    ["--strict"], r"train\.tsv:4: 2 fields, expected 6"),
+    "unquoted quote": ("Yelp-2", {"train.csv": REVIEW + b'"1","a "bad" film"\n',
+                                  "test.csv": REVIEW}, [], r"train\.csv:3: malformed CSV"),
+    "quote that never closes": ("Yelp-2", {"train.csv": REVIEW + b'"1","a bad film\n',
+                                           "test.csv": REVIEW}, [], r"train\.csv:3: malformed CSV"),
+    "review without a label": ("Yelp-2", {"train.csv": REVIEW + b'"a bad film"\n',
+                                          "test.csv": REVIEW}, [],
+                               r"train\.csv:3: 1 field, expected 2 \(label, text\)"),
+    "review with three stars": ("Yelp-2", {"train.csv": REVIEW + b'"3","film"\n',
+                                           "test.csv": REVIEW}, [],
+                                r"train\.csv:3: unknown label '3', expected one of 1, 2"),
+    "long row": ("SST-2", {"train.tsv": GOOD + b"a b c d e f g h i\t1\n"},
+                 ["--max-positions", "9", "--on-long", "error"],
+                 r"train\.tsv:6: \d+ positions, expected at most 9"),
+    "regression": ("STS-B", {}, [], r"STS-B is a regression task"),
+    "unknown task": ("SST2", {}, [], r"unknown task 'SST2', expected SST-2, CoLA"),
+    "labels of another's task": ("SST-2", {}, ["--labels", "a", "b"], r"--labels goes with"),
+    "custom without labels": ("custom", {}, [], r"--task custom needs --labels"),
+    "the same label twice": ("custom", {}, ["--labels", "0", "0"], r"two or more different labels"),
+    "no such bpe-dir": ("SST-2", {}, ["--bpe-dir", "nowhere"], r"nowhere has no dict\.txt"),
+    "bad number": ("SST-2", {}, ["--workers", "0"], r"--workers: '0', expected a whole number"),
+    "few positions": ("SST-2", {}, ["--max-positions", "2"], r"expected a whole number from 8 on"),
+}  # fmt: skip
+ALIGNED = {"label": b"yes\nno\n", "input0": b"a\nb\n", "input1": b"c\nd\n"}
+ALIGNED_CASES = {
+    "fewer labels": ({"train.label": b"yes\n"}, r"train\.label:2: no such line, .* train\.input0"),
+    "fewer first": ({"train.input0": b"a\n"}, r"train\.input0:2: no such line"),
+    "fewer second": ({"dev.input1": b"c\n"}, r"dev\.input1:2: no such line, .* dev\.input0"),
+    "no labels": ({"dev.label": None}, r"dev\.input0 is there, but dev\.label is not"),
+    "unknown label": ({"train.label": b"yes\nmaybe\n"}, r"train\.label:2: unknown label 'maybe'"),
+    "empty": ({"train.input1": b""}, r"train\.input1:1: empty file"),
+}
+
+
+def write(folder, files):
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        if data is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            (folder / name).write_bytes(data)
+
+
+def snapshot(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def run_refused(main, arguments, message, capsys, tmp_path, destination):
+    """Both where there is no result yet and where there is an old one."""
+    for old in (False, True):
+        before = snapshot(tmp_path)
+        try:
+            code = main([*map(str, arguments), "--workers", "1"] if "--workers" not in arguments
+                        else list(map(str, arguments)))  # fmt: skip
+        except SystemExit as end:
+            code = end.code
+        error = capsys.readouterr().err
+        assert code == 2
+        assert len(error.splitlines()) == 1, error
+        assert re.search(message, error), error
+        assert snapshot(tmp_path) == before
+        if not old:
+            (destination / "label").mkdir(parents=True)
+            (destination / "label" / "dict.txt").write_text("old\n")
+
+
+@pytest.fixture
+def arguments(gpt2_files, tmp_path):
+    def make(task, *further):
+        out = tmp_path / "some" / "out"
+        named = ["--task", task, "--data-dir", tmp_path / "data", "--destdir", out]
+        return [*named, "--bpe", "gpt2", "--bpe-dir", gpt2_files, *further]
+
+    return make
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_refused_before_anything_is_written(case, arguments, tmp_path, capsys):
+    task, files, further, message = CASES[case]
+    good = {"train.tsv": GOOD, "dev.tsv": GOOD}
+    if task == "RTE":
+        good = dict.fromkeys(good, RTE.format(0, 1).encode())
+    write(tmp_path / "data", {**good, **files})
+    named = arguments(task, *further)
+    run_refused(preprocess.main, named, message, capsys, tmp_path, tmp_path / "some" / "out")
+
+
+@pytest.mark.parametrize("case", list(ALIGNED_CASES))
+def test_line_aligned_files_that_do_not_fit(case, arguments, tmp_path, capsys):
+    files, message = ALIGNED_CASES[case]
+    good = {f"{split}.{end}": data for split in ("train", "dev") for end, data in ALIGNED.items()}
+    write(tmp_path / "data", good)
+    write(tmp_path / "data", files)
+    named = arguments("custom", "--labels", "yes", "no", "--sentence-columns", "a", "b")
+    run_refused(preprocess.main, named, message, capsys, tmp_path, tmp_path / "some" / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1 1\n2\n", r"dict\.txt:2: '2', expected a symbol and its count"),
+        ("1 1\n1 1\n", r"dict\.txt:2: '1' is in the dictionary twice"),
+        ("1 1\n</s> 1\n", r"dict\.txt:2: '</s>' is in the dictionary twice"),
+    ],
+)
+def test_malformed_dictionaries(content, message, arguments, gpt2_files, tmp_path, capsys):
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    write(tmp_path / "bpe", {"dict.txt": content.encode()})
+    named = [*arguments("SST-2"), "--bpe-dir", tmp_path / "bpe"]
+    run_refused(preprocess.main, named, message, capsys, tmp_path, tmp_path / "some" / "out")
+
+
+@pytest.mark.parametrize("bpe", ["gpt2", "wordpiece", "sentencepiece", "fastbpe"])
+def test_missing_and_malformed_bpe_files(bpe, arguments, tmp_path, capsys):
+    names = {"gpt2": "encoder.json", "wordpiece": "vocab.txt",
+             "sentencepiece": "sentencepiece.bpe.model", "fastbpe": "bpecodes"}  # fmt: skip
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    write(tmp_path / "missing", {"dict.txt": b"a 1\n"})
+    named = [*arguments("SST-2"), "--bpe", bpe, "--bpe-dir", tmp_path / "missing"]
+    out = tmp_path / "some" / "out"
+    run_refused(preprocess.main, named, names[bpe], capsys, tmp_path, out)
+    if bpe != "fastbpe":  # its library reads any text as codes
+        files = {"dict.txt": b"a 1\n", names[bpe]: b"nonsense", "vocab.bpe": b"nonsense"}
+        write(tmp_path / "malformed", files)
+        named = [*arguments("SST-2"), "--bpe", bpe, "--bpe-dir", tmp_path / "malformed"]
+        assert preprocess.main(list(map(str, named))) == 2
+        error = capsys.readouterr().err
+        assert names[bpe] in error
+        assert len(error.splitlines()) == 1
+
+
+def test_a_folder_with_something_else_is_not_replaced(arguments, tmp_path, capsys):
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    for folder in (tmp_path / "data", tmp_path):
+        before = snapshot(tmp_path)
+        named = [*arguments("SST-2"), "--destdir", folder]
+        assert preprocess.main(list(map(str, named))) == 2
+        assert "holds something else" in capsys.readouterr().err
+        assert snapshot(tmp_path) == before
+    sampled = ["--task", "SST-2", "--data-dir", tmp_path / "data", "--num-examples", 2]
+    assert sample.main(list(map(str, [*sampled, "--out", tmp_path]))) == 2
+    assert "holds something else" in capsys.readouterr().err
+
+
+SAMPLE_CASES = {
+    "fewer rows than N": ({}, ["--num-examples", 5],
+                          r"train\.tsv: cannot draw 5 examples from 4 rows of 2 classes"),
+    "fewer examples than classes": ({}, ["--num-examples", 1], r"train\.tsv: cannot draw 1 ex"),
+    "fewer rows of a class": ({}, ["--per-class", 3],
+                              r"train\.tsv: cannot draw 3 examples from 2 rows of class 0"),
+    "class without rows": ({"train.tsv": b"sentence\tlabel\nfine\t1\n"}, ["--num-examples", 2],
+                           r"train\.tsv: no row of class 0"),
+    "small dev": ({"dev.tsv": b"sentence\tlabel\nfine\t1\nbad\t0\n"}, ["--num-examples", 2],
+                  r"dev\.tsv: cannot draw 1 examples from 2 rows of 2 classes"),
+    "blank line": ({"dev.tsv": GOOD + b"\n"}, ["--num-examples", 2], r"dev\.tsv:6: blank line"),
+    "no size": ({}, [], r"one of --num-examples, --per-class and --from-manifest"),
+    "two sizes": ({}, ["--num-examples", 2, "--per-class", 1], r"not allowed with"),
+    "no samples": ({}, ["--num-examples", 2, "--num-samples", 0], r"expected a whole number"),
+    "negative seed": ({}, ["--num-examples", 2, "--seed", -1], r"expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(SAMPLE_CASES))
+def test_samples_that_cannot_be_drawn(case, tmp_path, capsys):
+    files, further, message = SAMPLE_CASES[case]
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD, **files})
+    named = ["--task", "SST-2", "--data-dir", tmp_path / "data", "--out", tmp_path / "some" / "out"]
+    before = snapshot(tmp_path)
+    try:
+        code = sample.main(list(map(str, [*named, *further])))
+    except SystemExit as end:
+        code = end.code
+    error = capsys.readouterr().err
+    assert code == 2
+    assert len(error.splitlines()) == 1, error
+    assert re.search(message, error), error
+    assert snapshot(tmp_path) == before
+
+
+def test_an_id_that_comes_twice(tmp_path, capsys):
+    write(tmp_path / "data", dict.fromkeys(("train.tsv", "dev.tsv"), RTE.format(7, 7).encode()))
+    named = ["--task", "RTE", "--data-dir", tmp_path / "data", "--out", tmp_path / "out"]
+    assert sample.main(list(map(str, [*named, "--num-examples", 2]))) == 2
+    assert "train.tsv:3: id 7 is on line 2 too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data.replace(b"\n", b"\r\n"), "train.tsv has CR LF line ends"),
+        (lambda data: b"\xef\xbb\xbf" + data, "train.tsv starts with a byte order mark"),
+        (lambda data: data.removesuffix(b"\n"), ""),
+        (lambda data: data + b"\t1\n", "train.tsv: 1 row with an empty sentence kept (line 6)"),
+    ],
+    ids=["CR LF", "byte order mark", "no last newline", "empty sentence"],
+)
+def test_accepted_and_said(change, said, arguments, tmp_path, capsys):
+    from scl_fairseq.data.records import read_rows
+    from scl_fairseq.data.tasks import TASKS
+
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    expected = read_rows(TASKS["SST-2"], tmp_path / "data" / "train.tsv")
+    write(tmp_path / "data", {"train.tsv": change(GOOD)})
+    assert read_rows(TASKS["SST-2"], tmp_path / "data" / "train.tsv")[:4] == expected
+    assert preprocess.main(list(map(str, arguments("SST-2")))) == 0
+    assert said in capsys.readouterr().out
+    assert os.path.exists(tmp_path / "some" / "out" / "input0" / "train.bin")

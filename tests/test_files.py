@@ -1,0 +1,55 @@
+import pytest
+
+from scl_fairseq.files import replaced_folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_result_takes_its_place_whole(tmp_path):
+    place = tmp_path / "above" / "result"
+    for name in ("first", "second"):
+        with replaced_folder(place) as folder:
+            (folder / name).touch()
+            assert name not in (names(place) if place.exists() else [])
+        assert names(place) == [name]
+    assert names(tmp_path / "above") == ["result"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_interrupted_block_changes_nothing(tmp_path, error):
+    def write_half(place):
+        with replaced_folder(place) as folder:
+            (folder / "half").touch()
+            raise error
+
+    with pytest.raises(error):
+        write_half(tmp_path / "new" / "above" / "result")
+    assert names(tmp_path) == []
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "old").touch()
+    with pytest.raises(error):
+        write_half(tmp_path / "result")
+    assert names(tmp_path) == ["result"]
+    assert names(tmp_path / "result") == ["old"]
+
+
+def test_what_is_not_ours_stays(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    for place in (tmp_path, tmp_path / "thesis.txt"):
+        with (
+            pytest.raises(ValueError, match="holds something else"),
+            replaced_folder(place, is_ours=lambda folder: not names(folder)),
+        ):
+            pass
+    assert names(tmp_path) == ["thesis.txt"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with replaced_folder(tmp_path / "link") as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "real") == ["new"]
