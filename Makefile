@@ -16,7 +16,7 @@ help:
 	@echo "make test               tests (about 10 minutes); make test-slow: the long ones too"
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
-	@echo "make bench              speed against stock fairseq, recorded in benchmarks/results (6 minutes)"
+	@echo "make bench              speed and memory against stock fairseq, recorded (15 minutes)"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 
@@ -45,6 +45,7 @@ format: setup
 
 bench: setup
 	$(RUN)/python benchmarks/criterion.py --record
+	$(RUN)/python benchmarks/preprocess.py --record
 
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi

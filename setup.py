@@ -27,7 +27,7 @@ setup(
         "regex",
         "safetensors",
         "sentencepiece",
-        "tokenizers",
+        "tokenizers>=0.21",
         "tqdm",
         "wrapt",
     ],

@@ -36,33 +36,40 @@ def replaced_folder(
     Raises:
         ValueError: the folder that is there holds something else.
     """
-    folder = Path(os.path.abspath(folder))  # of a link or ".", the name of the folder itself
-    if folder.is_symlink():
-        folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and is_ours(folder)):
         raise ValueError(f"{folder} holds something else; name a new or an empty folder")
-    made = _make_parents(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent))
-    old = temporary.with_suffix(".old")
+    # What is renamed is the folder itself, not a link to it or a name such as "." for it.
+    folder = folder.resolve()
+    made, temporary = _make_parents(folder.parent), None
     try:
+        temporary = Path(
+            tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent)
+        )
         temporary.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out of a shared folder
         yield temporary
-        # A folder that is not empty cannot be renamed over: it steps aside, and back on failure.
-        if folder.exists():
-            folder.rename(old)
-        try:
-            temporary.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
+        _take_place(temporary, folder)
         made = []
-        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):  # somebody else put something there meanwhile
                 parent.rmdir()
+
+
+def _take_place(temporary: Path, folder: Path) -> None:
+    """Rename ``temporary`` to ``folder``, and remove what was there before."""
+    old = temporary.with_suffix(".old")
+    # A folder that is not empty cannot be renamed over: it steps aside, and back on failure.
+    if folder.exists():
+        folder.rename(old)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _make_parents(folder: Path) -> list[Path]:

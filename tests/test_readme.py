@@ -55,6 +55,28 @@ def test_the_loss_example_runs():
     assert scope["loss"] > 0
 
 
+OWN = sorted(set(re.findall(r"(?m)(?:^|`)((?:scl-preprocess|scl-sample) --[^`#\n]+)", README)))
+
+
+@pytest.mark.parametrize("line", OWN)
+def test_own_commands_are_accepted(line):
+    from scl_fairseq.cli import preprocess, sample
+
+    name, *arguments = shlex.split(line)
+    parser = {"scl-preprocess": preprocess, "scl-sample": sample}[name]._parser()
+    parser.parse_args(arguments)
+
+
+def test_own_commands_were_found():
+    assert len(OWN) >= 5
+
+
+@pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/\w+\.sh", README))))
+def test_scripts_exist_and_say_how_they_are_called(script):
+    done = subprocess.run([ROOT / script, "--help"], capture_output=True, text=True, check=True)
+    assert "example:" in done.stdout
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?m)(?:`|^)make ([a-z-]+)", README))))
 def test_make_targets_exist(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False)

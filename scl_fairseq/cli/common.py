@@ -47,6 +47,23 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def byte_bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="B", unit_scale=True, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
 def command(prog: str) -> Callable:
     """Decorate ``main(argv) -> int``: a ValueError or OSError becomes one line and exit code 2.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.common import Parser, byte_bar, command
 from scl_fairseq.cli.task_options import add_task_options, at_least, task_of
 
 PROG = "scl-preprocess"
@@ -76,8 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from scl_fairseq.data.preprocess import preprocess
 
     started = time.monotonic()
-    progress, close = _progress()
-    try:
+    with byte_bar() as show:
         report = preprocess(
             task,
             options.data_dir,
@@ -87,10 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=options.seed,
             strict=options.strict,
             workers=options.workers,
-            on_bytes=progress,
+            on_progress=show,
         )
-    finally:
-        close()
     for name, split in report.splits.items():
         counts = ", ".join(f"{label} {count}" for label, count in split.label_counts.items())
         print(
@@ -110,21 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags += ["--init-token", "0", *separator, "--max-positions", str(options.max_positions)]
     print(f"  {shlex.join([str(options.destdir), *flags])}")
     return 0
-
-
-def _progress() -> tuple[Callable[[int, int], None], Callable[[], None]]:
-    """A bar over bytes on a terminal, elsewhere nothing; and what removes it."""
-    if not sys.stderr.isatty():
-        return lambda done, total: None, lambda: None
-    from tqdm import tqdm
-
-    bar = tqdm(unit="B", unit_scale=True, leave=False)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return show, bar.close
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.common import Parser, byte_bar, command
 from scl_fairseq.cli.task_options import add_task_options, at_least, positive, task_of
 
 PROG = "scl-sample"
@@ -62,16 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from scl_fairseq.data.sampling import Size, write_samples
 
-    written = write_samples(
-        task,
-        options.data_dir,
-        options.out,
-        Size(options.num_examples, options.per_class),
-        options.num_samples,
-        options.seed,
-        strict=options.strict,
-        workers=options.workers,
-    )
+    with byte_bar() as show:
+        written = write_samples(
+            task,
+            options.data_dir,
+            options.out,
+            Size(options.num_examples, options.per_class),
+            options.num_samples,
+            options.seed,
+            strict=options.strict,
+            workers=options.workers,
+            on_progress=show,
+        )
     for name, counts in written.label_counts.items():
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
         print(f"{name}.tsv: {sum(counts.values())} rows ({listed})")

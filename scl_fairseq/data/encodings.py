@@ -55,6 +55,18 @@ class Encoder:
         ]
 
 
+class _IndexOf(dict):
+    """GPT-2 id to dictionary index, looked up when it first comes."""
+
+    def __init__(self, dictionary: Dictionary):
+        super().__init__()
+        self._find = dictionary.index.get
+
+    def __missing__(self, gpt2_id: int) -> int:
+        self[gpt2_id] = index = self._find(str(gpt2_id), UNK)
+        return index
+
+
 class PieceEncoder(Encoder):
     """The same for GPT-2, whose pieces of text are each encoded once and remembered."""
 
@@ -63,8 +75,7 @@ class PieceEncoder(Encoder):
         # Two generations: what has not come up since the younger one was begun is forgotten.
         self._young: dict[str, bytes] = {}
         self._old: dict[str, bytes] = {}
-        find = dictionary.index.get
-        self._index_of = [find(str(i), UNK) for i in range(encoding.size)]
+        self._index_of = _IndexOf(dictionary)
 
     def encode(self, sentences: Sequence[str]) -> list[bytes]:
         """One string of bytes for each sentence."""

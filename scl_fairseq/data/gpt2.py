@@ -40,6 +40,12 @@ class GPT2:
         except Exception as error:  # tokenizers raises no narrower one
             raise ValueError(f"{encoder_json}, {vocab_bpe}: not GPT-2's BPE ({error})") from None
         self._tokenizer = Tokenizer(model)
+        # tokenizers would leave out the bytes of such a symbol without a word.
+        missing = [
+            c for c in pre_tokenizers.ByteLevel.alphabet() if self._tokenizer.token_to_id(c) is None
+        ]
+        if missing:
+            raise ValueError(f"{encoder_json}: no token for the byte {min(missing)!r}")
         # The splitting is done here, with the library that fairseq uses, to be the same on text
         # of every kind.
         self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
@@ -52,11 +58,6 @@ class GPT2:
         if text.isascii() and text.isprintable():
             return _find_ascii(text)
         return _find_unicode()(text)
-
-    @property
-    def size(self) -> int:
-        """Number of GPT-2 ids."""
-        return self._tokenizer.get_vocab_size()
 
     def encode_pieces(self, pieces: Sequence[str]) -> list[list[int]]:
         """GPT-2 ids of each piece."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scl_fairseq.data import versions
+from scl_fairseq.data.account import Account, silent
 from scl_fairseq.data.records import Row
 from scl_fairseq.data.sources import Source
 from scl_fairseq.data.tasks import CUSTOM, Task, custom_task, find_task
@@ -130,12 +130,10 @@ class Manifest:
 
 def source_checksums(sources: Sequence[Source]) -> dict[str, str]:
     """SHA-256 of each file of the sources, by its name."""
-    checksums = {}
+    account = Account(sources, silent)
     for source in sources:
         for path in source.paths:
-            digest = hashlib.sha256()
             with path.open("rb") as file:
                 while data := file.read(1 << 20):
-                    digest.update(data)
-            checksums[path.name] = digest.hexdigest()
-    return checksums
+                    account(path, data)
+    return account.checksums()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scl_fairseq.data import versions
+from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.binarize import IndexedWriter
 from scl_fairseq.data.blocks import BLOCK_BYTES, Block, read_blocks
 from scl_fairseq.data.dictionary import Dictionary, make_dictionary
@@ -92,7 +92,7 @@ def preprocess(
     seed: int = 0,
     strict: bool = False,
     workers: int | None = None,
-    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = silent,
 ) -> Report:
     """Encode and binarise the files of a task.
 
@@ -107,7 +107,7 @@ def preprocess(
         seed: of that draw.
         strict: refuse malformed rows also where the official data has some.
         workers: processes; by default one for each core.
-        on_bytes: is told bytes done and in all, now and then.
+        on_progress: is told bytes read and in all, now and then.
 
     Raises:
         ValueError, OSError: bad input; the destination is as it was then.
@@ -131,7 +131,7 @@ def preprocess(
             absent=folder.absent if split == GLUE else (),
             versions=versions.installed(),
         )
-        _encode_all(task, plans, settings, target, workers, report, on_bytes)
+        _encode_all(task, plans, settings, target, workers, report, on_progress)
         for part in range(task.num_inputs):
             write_text(target / f"input{part}" / "dict.txt", state[1].dictionary.text)
         write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
@@ -182,18 +182,10 @@ def _encode_all(
     target: Path,
     workers: int,
     report: Report,
-    on_bytes: Callable[[int, int], None],
+    on_progress: OnProgress,
 ) -> None:
     sources = [plan.source for plan in plans]
-    total = sum(source.num_bytes for source in sources)
-    hashes = {path: hashlib.sha256() for source in sources for path in source.paths}
-    done_bytes = 0
-
-    def account(path: Path, data: bytes) -> None:
-        nonlocal done_bytes
-        hashes[path].update(data)
-        done_bytes += len(data)
-        on_bytes(done_bytes, total)
+    account = Account(sources, on_progress)
 
     def jobs() -> Iterator[Job]:
         for number, plan in enumerate(plans):
@@ -217,8 +209,8 @@ def _encode_all(
             file.long_lines += encoded.long
             for name, part in zip(plan.outputs, encoded.parts, strict=False):
                 outputs[name].write(part, report.splits[name])
-    for path, digest in hashes.items():
-        report.files.setdefault(path.name, FileReport(str(path))).sha256 = digest.hexdigest()
+    for name, checksum in account.checksums().items():
+        report.files.setdefault(name, FileReport(name)).sha256 = checksum
     _check_classes(task, plans, report)
 
 

@@ -54,9 +54,11 @@ def index_rows(source: Source, workers: int, on_bytes: OnBytes = ignore) -> RowI
     return RowIndex(rows, ids, labels, report)
 
 
-def fetch_rows(source: Source, task: Task, ids: Collection[int], workers: int) -> dict[int, Row]:
+def fetch_rows(
+    source: Source, task: Task, ids: Collection[int], workers: int, on_bytes: OnBytes = ignore
+) -> dict[int, Row]:
     """The rows with these ids, by id."""
-    jobs = ((block, frozenset(ids)) for block in read_blocks(source))
+    jobs = ((block, frozenset(ids)) for block in read_blocks(source, on_bytes))
     found = {}
     for rows in ordered_map(_fetch, jobs, _labels, (task.labels,), workers):
         found.update((row.id, row) for row in rows)

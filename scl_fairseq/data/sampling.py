@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.file_report import FileReport
-from scl_fairseq.data.manifest import Manifest, source_checksums
+from scl_fairseq.data.manifest import Manifest
 from scl_fairseq.data.parallel import available_cores
 from scl_fairseq.data.records import Row
 from scl_fairseq.data.row_index import fetch_rows, index_rows
@@ -119,6 +120,7 @@ def write_samples(
     seed: int,
     strict: bool = False,
     workers: int | None = None,
+    on_progress: OnProgress = silent,
 ) -> WrittenSamples:
     """Draw from train and dev of a data folder and write a folder for each sample.
 
@@ -131,9 +133,9 @@ def write_samples(
     workers = workers or available_cores()
     folder = open_folder(task, data_dir, strict)
     train, dev = folder.sources["train"], folder.sources["dev"]
-    checksums = source_checksums((train, dev))
+    account = Account((train, dev), on_progress, passes=2)
     with replaced_folder(out, is_ours=_holds_samples) as target:
-        indices = {source.split: index_rows(source, workers) for source in (train, dev)}
+        indices = {source.split: index_rows(source, workers, account) for source in (train, dev)}
         classes = {name: index.by_class(task, index.ids) for name, index in indices.items()}
         try:
             drawn = draw_samples(task, classes["train"], classes["dev"], size, num_samples, seed)
@@ -141,8 +143,9 @@ def write_samples(
             split, _, message = str(error).partition(": ")
             raise ValueError(f"{folder.sources[split].path}: {message}") from None
         wanted = {i for ids in drawn.train for i in ids}
-        train_rows = fetch_rows(train, task, wanted, workers)
-        dev_rows = fetch_rows(dev, task, {*drawn.validation, *drawn.test}, workers)
+        train_rows = fetch_rows(train, task, wanted, workers, account)
+        dev_rows = fetch_rows(dev, task, {*drawn.validation, *drawn.test}, workers, account)
+        checksums = account.checksums()
         for index, ids in enumerate(drawn.train):
             parts = {
                 "train": [train_rows[i] for i in ids],

@@ -93,7 +93,7 @@ def open_folder(task: Task, folder: Path, strict: bool = False) -> DataFolder:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
-    is_sample = _is_sample(folder / TSV_FILES["train"])
+    is_sample = _is_sample(task, folder / TSV_FILES["train"])
     if is_sample:
         _check_manifest(task, folder)
     files = TSV_FILES if is_sample else task.files
@@ -132,9 +132,11 @@ def open_source(task: Task, path: Path, split: str = "train", strict: bool = Fal
     has_bom = head.startswith(BOM)
     start = len(BOM) if has_bom else 0
     line, newline, _ = head[start:].partition(b"\n")
+    if len(head) == _LONGEST_HEADER and not newline:  # a long first row, cut inside a character
+        line = line.decode("utf-8", "ignore").encode()
     first = _decode_header(path, line)
     is_test = split.startswith("test")
-    is_sample = tuple(first[:3]) == SAMPLE_HEADER
+    is_sample = _has_sample_header(task, path, first)
 
     if is_sample:
         columns, label = tuple(first), "label"
@@ -212,12 +214,20 @@ def _decode_header(path: Path, line: bytes) -> list[str]:
         raise ValueError(f"{path}:1: not UTF-8 (byte 0x{byte:02x}), expected UTF-8") from None
 
 
-def _is_sample(path: Path) -> bool:
+def _is_sample(task: Task, path: Path) -> bool:
     if not path.exists():
         return False
     with path.open("rb") as file:
-        head = file.read(100).removeprefix(BOM)
-    return head.startswith("\t".join(SAMPLE_HEADER).encode())
+        line = file.read(_LONGEST_HEADER).removeprefix(BOM).split(b"\n")[0]
+    return _has_sample_header(task, path, line.decode("utf-8", "replace").rstrip("\r").split("\t"))
+
+
+def _has_sample_header(task: Task, path: Path, columns: list[str]) -> bool:
+    """Whether a file is a sample's; one of a custom task may look like it by chance."""
+    if tuple(columns[:3]) != SAMPLE_HEADER:
+        return False
+    own = {task.label_column, *task.sentence_columns}
+    return not (task.name == CUSTOM and own <= set(columns)) or path.with_name(MANIFEST).exists()
 
 
 def _check_manifest(task: Task, folder: Path) -> None:

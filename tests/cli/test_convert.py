@@ -65,6 +65,7 @@ def test_bad_input_is_one_line_and_exit_code_2(source, tmp_path, capsys, spoil, 
     elif spoil == "config":
         (source / "config.json").write_text("{\n\n")
     else:
+        arguments[1] = str(tmp_path / "above" / "out")
         monkeypatch.setattr(Path, "mkdir", refuse_permission)
     assert main(arguments) == 2
     captured = capsys.readouterr()

@@ -49,7 +49,7 @@ def write_official(task, folder, num_rows=120):
 
 def accuracies(tiny, data, task, save_dir):
     separator = ["--separator-token", 2] if task.num_inputs == 2 else []
-    options = ["--num-classes", len(task.labels), *separator, "--max-epoch", 16, "--no-save"]
+    options = ["--num-classes", len(task.labels), *separator, "--max-epoch", 40, "--no-save"]
     start = ["--restore-file", "none.pt"]  # another dictionary than the encoder's
     arguments = runs.command(SimpleNamespace(**{**vars(tiny), "data": data}), save_dir,
                              *options, *start)  # fmt: skip
