@@ -45,7 +45,7 @@ format: setup
 
 bench: setup
 	$(RUN)/python benchmarks/criterion.py --record
-	$(RUN)/python benchmarks/preprocess.py --record
+	$(RUN)/python -m benchmarks.preprocess --record
 
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi

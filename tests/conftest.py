@@ -1,6 +1,5 @@
 """Fixtures that every part of the suite may use."""
 
-import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,26 +83,11 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def gpt2_files(tmp_path_factory) -> Path:
     """A small byte-level BPE, in the files of GPT-2's: encoder.json, vocab.bpe and dict.txt."""
-    from tokenizers import ByteLevelBPETokenizer
-
+    from benchmarks.cases import train_bpe
     from scl_fairseq.data import synthetic
 
-    folder = tmp_path_factory.mktemp("gpt2")
-    sentences = [sentence for sentence, _ in synthetic.generate(400)]
-    tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(sentences, vocab_size=400, show_progress=False)
-    vocabulary = tokenizer.get_vocab()
-    (folder / "encoder.json").write_text(json.dumps(vocabulary))
-    tokenizer.save_model(str(folder))
-    # Without a newline at the end fairseq leaves out the last merge.
-    (folder / "vocab.bpe").write_text(
-        (folder / "merges.txt").read_text("utf-8").rstrip() + "\n", "utf-8"
-    )
-    (folder / "merges.txt").unlink()
-    (folder / "vocab.json").unlink()
-    # In another order than the ids, as in RoBERTa's dictionary.
-    ids = sorted(vocabulary.values(), key=lambda i: (i * 7919) % 401)
-    (folder / "dict.txt").write_text("".join(f"{i} 1\n" for i in ids))
+    folder = tmp_path_factory.mktemp("gpt2") / "bpe"
+    train_bpe(folder, [sentence for sentence, _ in synthetic.generate(400)], vocabulary=400)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import preprocess
+from benchmarks import cases, pipelines, preprocess, process_memory
 
 MB = preprocess.MB
 needs_proc = pytest.mark.skipif(
@@ -34,7 +34,7 @@ time.sleep(0.5)
 
 def peak(tmp_path, script, *sizes):
     words = [sys.executable, "-c", script, *map(str, sizes)]
-    return preprocess.peak_memory(words, tmp_path / "log")
+    return process_memory.peak_memory(words, tmp_path / "log")
 
 
 @needs_proc
@@ -78,13 +78,13 @@ os.wait()
 
 def test_a_failing_command_is_named(tmp_path):
     words = [sys.executable, "-c", "import sys; sys.exit('no such thing')"]
-    with pytest.raises(preprocess.Failed, match="exit code 1: no such thing"):
-        preprocess.seconds([words], tmp_path / "log")
+    with pytest.raises(pipelines.Failed, match="exit code 1: no such thing"):
+        pipelines.seconds([words], tmp_path / "log")
 
 
 def test_seconds_are_summed_over_commands(tmp_path):
     words = [sys.executable, "-c", "import time; time.sleep(0.2)"]
-    assert preprocess.seconds([words, words], tmp_path / "log") > 0.4
+    assert pipelines.seconds([words, words], tmp_path / "log") > 0.4
 
 
 def test_an_interrupted_command_does_not_go_on(tmp_path):
@@ -93,7 +93,7 @@ def test_an_interrupted_command_does_not_go_on(tmp_path):
     nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {late!r}])"
 
     def interrupted():
-        with preprocess.started([sys.executable, "-c", nested], tmp_path / "log"):
+        with pipelines.started([sys.executable, "-c", nested], tmp_path / "log"):
             time.sleep(0.3)
             raise KeyboardInterrupt
 
@@ -120,7 +120,7 @@ def twice(tmp_path):
 
 
 def test_equal_folders_pass(twice):
-    assert preprocess.compare(*twice) == 12
+    assert pipelines.compare(*twice) == 12
 
 
 @pytest.mark.parametrize("name", ["input0/train.bin", "input1/valid.idx", "label/train.bin"])
@@ -129,31 +129,31 @@ def test_a_differing_byte_is_found(twice, name):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(preprocess.Failed, match=f"{name} of scl-preprocess differs"):
-        preprocess.compare(*twice)
+    with pytest.raises(pipelines.Failed, match=f"{name} of scl-preprocess differs"):
+        pipelines.compare(*twice)
 
 
 @pytest.mark.parametrize(("side", "named"), [(0, "scl-preprocess"), (1, "fairseq's pipeline")])
 def test_a_missing_file_is_found(twice, side, named):
     (twice[side] / "input1" / "valid.bin").unlink()
-    with pytest.raises(preprocess.Failed, match=f"{named} did not write input1/valid.bin"):
-        preprocess.compare(*twice)
+    with pytest.raises(pipelines.Failed, match=f"{named} did not write input1/valid.bin"):
+        pipelines.compare(*twice)
 
 
 def test_two_empty_folders_are_not_equal(twice):
     for folder in twice:
         shutil.rmtree(folder)
         folder.mkdir()
-    with pytest.raises(preprocess.Failed, match="no binary files"):
-        preprocess.compare(*twice)
+    with pytest.raises(pipelines.Failed, match="no binary files"):
+        pipelines.compare(*twice)
 
 
 def test_the_trained_bpe_is_one_that_fairseq_reads(tmp_path):
     from fairseq.data import Dictionary
     from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
 
-    train, dev = preprocess.synthetic_rows("SST-2", 500)
-    preprocess.train_bpe(tmp_path / "bpe", [sentence for sentence, _ in train], vocabulary=600)
+    train, dev = cases.synthetic_rows("SST-2", 500)
+    cases.train_bpe(tmp_path / "bpe", [sentence for sentence, _ in train], vocabulary=600)
     files = tmp_path / "bpe" / "encoder.json", tmp_path / "bpe" / "vocab.bpe"
     fairseqs = get_encoder(*map(str, files))
     assert len(fairseqs.encoder) == 600
@@ -180,48 +180,48 @@ def test_the_trained_bpe_is_one_that_fairseq_reads(tmp_path):
 
 def test_repeated_rows_are_all_different():
     rows = [("0", "why ?", "because . ", "entailment"), ("1", "who ?", "me", "not_entailment")]
-    made = list(preprocess.repeated(rows, "QNLI", 5))
+    made = list(cases.repeated(rows, "QNLI", 5))
     assert made[:2] == rows
     assert made[2] == ("0", "why ? 2", "because . 2", "entailment")
     assert len({row[1:3] for row in made}) == len(made) == 5
-    assert list(preprocess.repeated(rows, "QNLI", 1)) == rows[:1]
+    assert list(cases.repeated(rows, "QNLI", 1)) == rows[:1]
 
 
 def test_more_drawn_rows_begin_with_the_fewer():
     rows = [(letter, "0") for letter in "abc"]
-    few, many = (list(preprocess.drawn(rows, "SST-2", count)) for count in (10, 20))
+    few, many = (list(cases.drawn(rows, "SST-2", count)) for count in (10, 20))
     assert many[:10] == few
     assert [sentence.split()[1] for sentence, _ in many] == [str(i) for i in range(20)]
 
 
 def test_columns_are_those_of_the_table(tmp_path):
     rows = [("0", 'a "q"', "s  ", "entailment"), ("1", "b", "", "not_entailment")]
-    case = preprocess.write_case(tmp_path, "name", "QNLI", rows, rows[1:])
+    case = cases.write_case(tmp_path, "name", "QNLI", rows, rows[1:])
     assert (case.rows, case.dev_rows, case.parts) == (2, 1, ["input0", "input1"])
-    assert preprocess.read_table(case.folder / "train.tsv", "QNLI") == rows
+    assert cases.read_table(case.folder / "train.tsv", "QNLI") == rows
     assert (case.columns / "train.input0").read_text() == 'a "q"\nb\n'
     assert (case.columns / "train.input1").read_text() == "s  \n\n"
     assert (case.columns / "valid.label").read_text() == "not_entailment\n"
 
 
 def test_the_older_spelling_of_a_label_is_replaced(tmp_path):
-    lines = ["\t".join(preprocess.HEADERS["QNLI"]), "7\tq\ts\tnot entailment"]
+    lines = ["\t".join(cases.HEADERS["QNLI"]), "7\tq\ts\tnot entailment"]
     (tmp_path / "train.tsv").write_text("\n".join(lines) + "\n")
-    rows = preprocess.read_table(tmp_path / "train.tsv", "QNLI")
+    rows = cases.read_table(tmp_path / "train.tsv", "QNLI")
     assert rows == [("7", "q", "s", "not_entailment")]
 
 
 def test_fairseqs_encoder_is_found_or_missed_clearly(tmp_path):
-    assert preprocess.find_encoder(preprocess.fairseq_folder()).is_file()
+    assert pipelines.find_encoder(pipelines.fairseq_folder()).is_file()
     with pytest.raises(ValueError, match=r"no examples/roberta/multiprocessing_bpe_encoder\.py"):
-        preprocess.find_encoder(tmp_path / "fairseq")
+        pipelines.find_encoder(tmp_path / "fairseq")
 
 
 def test_the_recorded_command_names_no_place_on_this_machine():
-    inside, beside = preprocess.ROOT / "glue", preprocess.ROOT.parent / "bpe"
+    inside, beside = pipelines.ROOT / "glue", pipelines.ROOT.parent / "bpe"
     arguments = ["--glue-dir", str(inside), f"--bpe-dir={beside}", "--workers", "2"]
     assert preprocess.own_command(arguments) == (
-        "python benchmarks/preprocess.py --glue-dir glue --bpe-dir=../bpe --workers 2"
+        "python -m benchmarks.preprocess --glue-dir glue --bpe-dir=../bpe --workers 2"
     )
 
 
