@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -155,7 +154,9 @@ def _aligned_fields(block: Block, texts: list[str]) -> Iterator[tuple[int, tuple
 
 def _csv_fields(block: Block, texts: list[str]) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(LONGEST_RECORD)
-    reader = csv.reader(io.StringIO(texts[0], newline=""), strict=True)
+    # Only newlines are counted as lines: a StringIO would end one at a lone CR too.
+    lines = (text + "\n" for text in texts[0].removesuffix("\n").split("\n"))
+    reader = csv.reader(lines, strict=True)
     line = block.first_line
     try:
         for fields in reader:
