@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until the block has ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def replaced_folder(
     folder: Path, is_ours: Callable[[Path], bool] = lambda folder: True
 ) -> Iterator[Path]:
@@ -31,53 +42,69 @@ def replaced_folder(
 
     Args:
         folder: the result's place.
-        is_ours: whether a folder that is there may be replaced.
+        is_ours: whether a folder that is there, and is not empty, may be replaced.
 
     Raises:
-        ValueError: the folder that is there holds something else.
+        ValueError: the folder that is there holds something else, or cannot be replaced.
     """
-    if folder.exists() and not (folder.is_dir() and is_ours(folder)):
-        raise ValueError(f"{folder} holds something else; name a new or an empty folder")
-    # What is renamed is the folder itself, not a link to it or a name such as "." for it.
-    folder = folder.resolve()
-    made, temporary = _make_parents(folder.parent), None
+    place = folder.resolve()  # not a link to it, or a name such as "."
+    _check_place(folder, place, is_ours)
+    made: list[Path] = []
+    temporary = None
     try:
+        _make_parents(place.parent, made)
         temporary = Path(
-            tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent)
+            tempfile.mkdtemp(prefix=f".{place.name[:100]}.", suffix=".new", dir=place.parent)
         )
-        temporary.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out of a shared folder
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)  # mkdtemp's 0700 would keep colleagues out
         yield temporary
-        _take_place(temporary, folder)
-        made = []
+        _check_place(folder, place, is_ours)  # somebody may have put something there meanwhile
+        old = temporary.with_suffix(".old")
+        with signals_held():
+            _swap(temporary, place, old)
+            made = []
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-        for parent in made:
-            with contextlib.suppress(OSError):  # somebody else put something there meanwhile
+        for parent in reversed(made):
+            with contextlib.suppress(OSError):  # somebody put something there meanwhile
                 parent.rmdir()
 
 
-def _take_place(temporary: Path, folder: Path) -> None:
-    """Rename ``temporary`` to ``folder``, and remove what was there before."""
-    old = temporary.with_suffix(".old")
+def _check_place(folder: Path, place: Path, is_ours: Callable[[Path], bool]) -> None:
+    if not place.exists():
+        return
+    if place.is_dir() and not any(place.iterdir()):
+        pass
+    elif not place.is_dir() or not is_ours(place):
+        raise ValueError(f"{folder} holds something else; name a new or an empty folder")
+    if os.path.ismount(place):
+        raise ValueError(f"{folder} is a mount point and cannot be replaced; name a folder in it")
+    if place in (Path.cwd(), *Path.cwd().parents):
+        raise ValueError(f"{folder} holds the current folder and cannot be replaced")
+
+
+def _swap(temporary: Path, place: Path, old: Path) -> None:
     # A folder that is not empty cannot be renamed over: it steps aside, and back on failure.
-    if folder.exists():
-        folder.rename(old)
     try:
-        temporary.rename(folder)
+        if place.exists():
+            place.rename(old)
+        temporary.rename(place)
     except BaseException:
-        if old.exists():
-            old.rename(folder)
+        if old.exists() and not place.exists():
+            old.rename(place)
         raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
-def _make_parents(folder: Path) -> list[Path]:
-    """Make a folder and those above it; returns the new ones, the deepest first."""
-    made = []
+def _make_parents(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it; ``made`` receives the new ones, the highest first."""
+    missing = []
     while not folder.exists():
-        made.append(folder)
+        missing.append(folder)
         folder = folder.parent
-    for parent in reversed(made):
+    for parent in reversed(missing):
         parent.mkdir(exist_ok=True)
-    return made
+        made.append(parent)

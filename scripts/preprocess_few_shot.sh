@@ -45,6 +45,7 @@ IFS=$', \t\n' read -r -d '' -a sizes <<<"${NUM_EXAMPLES:-20 100 1000}" || true
 for size in "${sizes[@]}"; do check_number NUM_EXAMPLES "$size"; done
 check_number NUM_SAMPLES "$num_samples"
 check_number SEED "$seed"
+num_samples=$((10#$num_samples)) # not octal where it starts with 0
 missing=
 for task in "${tasks[@]}"; do
     [ -d "$glue/$task" ] || missing="$missing $glue/$task"

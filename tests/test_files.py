@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from scl_fairseq.files import replaced_folder
@@ -53,3 +56,42 @@ def test_a_link_stays_a_link(tmp_path):
         (folder / "new").touch()
     assert (tmp_path / "link").is_symlink()
     assert names(tmp_path / "real") == ["new"]
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "old").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    for place in (".", tmp_path / "here", tmp_path):
+        with pytest.raises(ValueError, match="current folder"), replaced_folder(Path(place)):
+            pass
+    assert names(tmp_path / "here") == ["old"]
+
+
+def test_what_came_meanwhile_stays(tmp_path):
+    def write_into(place):
+        with replaced_folder(place, is_ours=lambda folder: False) as folder:
+            (folder / "new").touch()
+            place.mkdir()
+            (place / "thesis.txt").touch()
+
+    with pytest.raises(ValueError, match="holds something else"):
+        write_into(tmp_path / "result")
+    assert names(tmp_path / "result") == ["thesis.txt"]
+    assert names(tmp_path) == ["result"]
+
+
+def test_the_umask_holds(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with replaced_folder(tmp_path / "result"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "result").stat().st_mode & 0o777 == 0o750
+
+
+def test_parents_go_again_when_the_last_cannot_be_made(tmp_path):
+    with pytest.raises(OSError), replaced_folder(tmp_path / "new" / ("x" * 300) / "result"):  # noqa: PT011
+        pass
+    assert names(tmp_path) == []

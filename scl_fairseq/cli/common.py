@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import os
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 BAD_INPUT = 2
+UNREAD = 141
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
@@ -47,6 +49,13 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _print_everywhere() -> None:
+    """A locale without a character must not make a command fail that has done its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 @contextlib.contextmanager
 def byte_bar() -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all."""
@@ -74,9 +83,13 @@ def command(prog: str) -> Callable:
     def decorate(main: Callable[[Sequence[str] | None], int]) -> Callable:
         @functools.wraps(main)
         def guarded(argv: Sequence[str] | None = None) -> int:
+            _print_everywhere()
             try:
                 with _terminated_as_interrupted():
                     return main(argv)
+            except BrokenPipeError:  # whoever read the output wanted no more of it
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return UNREAD
             except (ValueError, OSError) as error:
                 print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
                 return BAD_INPUT

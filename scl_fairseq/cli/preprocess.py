@@ -10,10 +10,11 @@ from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, byte_bar, command
 from scl_fairseq.cli.task_options import add_task_options, at_least, task_of
+from scl_fairseq.data.choices import BPES, GLUE, ON_LONG, SPLITS, TRUNCATE, WORDPIECE
 
 PROG = "scl-preprocess"
-BPES = ("gpt2", "wordpiece", "sentencepiece", "fastbpe")
 FEWEST_POSITIONS = 8
+MANY_UNKNOWN = 0.1
 
 
 def _parser() -> Parser:
@@ -42,8 +43,8 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--split",
-        choices=("glue", "paper"),
-        default="glue",
+        choices=SPLITS,
+        default=GLUE,
         help="glue (default): train, dev as valid, test; paper: valid is drawn from train with the "
         "size of dev, dev is test",
     )
@@ -59,8 +60,8 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--on-long",
-        choices=("truncate", "drop", "error"),
-        default="truncate",
+        choices=ON_LONG,
+        default=TRUNCATE,
         help="longer rows: cut the longer sentence (default), leave them out, or refuse them",
     )
     return parser
@@ -94,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{name}: {split.rows} rows ({counts or 'no labels'}), {split.tokens} tokens, "
             f"{split.unknown_tokens} unknown, longest row {split.longest} positions"
         )
+        if split.unknown_tokens > MANY_UNKNOWN * split.tokens:
+            print(f"note: dict.txt lacks much of {name}; does it belong to this encoding?")
     for file in report.files.values():
         for line in file.lines(options.on_long, options.max_positions):
             print(f"note: {line}")
@@ -101,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"note: {options.data_dir} has no {', '.join(report.absent)}")
     print(f"wrote {options.destdir} in {time.monotonic() - started:.1f} s; fairseq-train needs:")
     separator = ["--separator-token", "2"] if task.num_inputs == 2 else []
-    if options.bpe == "wordpiece":
+    if options.bpe == WORDPIECE:
         separator = []
     flags = ["--task", "sentence_prediction", "--num-classes", str(len(task.labels))]
     flags += ["--init-token", "0", *separator, "--max-positions", str(options.max_positions)]

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, byte_bar, command
-from scl_fairseq.cli.task_options import add_task_options, at_least, positive, task_of
+from scl_fairseq.cli.task_options import (
+    CUSTOM_OPTIONS,
+    add_task_options,
+    at_least,
+    positive,
+    refuse,
+    task_of,
+)
 
 PROG = "scl-sample"
 
@@ -35,17 +42,15 @@ def _parser() -> Parser:
         metavar="FILE",
         help="write the one sample of this manifest.json again, from the same files",
     )
-    parser.add_argument(
-        "--num-samples", type=positive, default=10, metavar="S", help="how many samples (10)"
-    )
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the draw (0)")
+    parser.add_argument("--num-samples", type=positive, metavar="S", help="how many samples (10)")
+    parser.add_argument("--seed", type=at_least(0), help="of the draw (0)")
     parser.add_argument(
         "--out",
         required=True,
         type=Path,
         metavar="OUT",
-        help="receives sample0, sample1, … (train.tsv, dev.tsv, test.tsv, manifest.json each), or "
-        "the one sample; earlier samples there are replaced whole",
+        help="receives sample0, sample1, ... (each with train.tsv, dev.tsv, test.tsv, "
+        "manifest.json), or the one sample; earlier samples there are replaced whole",
     )
     return parser
 
@@ -68,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.data_dir,
             options.out,
             Size(options.num_examples, options.per_class),
-            options.num_samples,
-            options.seed,
+            options.num_samples or 10,
+            options.seed or 0,
             strict=options.strict,
             workers=options.workers,
             on_progress=show,
@@ -90,6 +95,8 @@ def _again(options: argparse.Namespace) -> int:
     from scl_fairseq.data.manifest import Manifest
     from scl_fairseq.data.sampling import redraw
 
+    given = ("num_samples", "seed", "strict", *CUSTOM_OPTIONS)
+    refuse(options, given, "is the manifest's with --from-manifest")
     manifest = Manifest.read(options.from_manifest)
     if options.task is not None and options.task.casefold() != manifest.task.casefold():
         raise ValueError(f"{options.from_manifest} is of {manifest.task}, not of {options.task}")

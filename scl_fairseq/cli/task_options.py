@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser
 from scl_fairseq.data.tasks import CUSTOM, TASKS, Task, custom_task, find_task
+
+CUSTOM_OPTIONS = ("labels", "label_column", "sentence_columns")
 
 
 def add_task_options(parser: Parser) -> None:
@@ -19,7 +22,7 @@ def add_task_options(parser: Parser) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="folder with the official files (train.tsv, dev.tsv, …), or a few-shot sample",
+        help="folder with the official files (train.tsv, dev.tsv, ...), or a few-shot sample",
     )
     parser.add_argument(
         "--workers", type=positive, metavar="W", help="processes (as many as there are cores)"
@@ -32,18 +35,15 @@ def add_task_options(parser: Parser) -> None:
     custom = parser.add_argument_group(
         f"--task {CUSTOM}",
         "train.tsv, dev.tsv and perhaps test.tsv, tab-separated, unquoted, with a header; or,\n"
-        "line by line, train.label, train.input0, train.input1, dev.label, …",
+        "line by line, train.label, train.input0, train.input1, dev.label, ...",
     )
     custom.add_argument(
         "--labels", nargs="+", metavar="LABEL", help="in the order of their indices"
     )
-    custom.add_argument(
-        "--label-column", default="label", metavar="NAME", help="column of the label (label)"
-    )
+    custom.add_argument("--label-column", metavar="NAME", help="column of the label (label)")
     custom.add_argument(
         "--sentence-columns",
         nargs="+",
-        default=["sentence"],
         metavar="NAME",
         help="column of the sentence, or two for pairs (sentence)",
     )
@@ -60,11 +60,22 @@ def task_of(options: argparse.Namespace) -> Task:
     if options.task.casefold() == CUSTOM:
         if not options.labels:
             raise ValueError(f"--task {CUSTOM} needs --labels, e.g. --labels negative positive")
-        return custom_task(options.labels, options.label_column, options.sentence_columns)
+        columns = options.sentence_columns or ["sentence"]
+        return custom_task(options.labels, options.label_column or "label", columns)
     task = find_task(options.task)
-    if options.labels:
-        raise ValueError(f"--labels goes with --task {CUSTOM}; {task.name} has its own")
+    refuse(options, CUSTOM_OPTIONS, f"goes with --task {CUSTOM}; {task.name} has its own")
     return task
+
+
+def refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        ValueError: one of them was given.
+    """
+    for name in names:
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} {why}")
 
 
 def positive(text: str) -> int:
@@ -72,7 +83,7 @@ def positive(text: str) -> int:
     return at_least(1)(text)
 
 
-def at_least(least: int):
+def at_least(least: int) -> Callable[[str], int]:
     """A ``type=`` for whole numbers from ``least`` on."""
 
     def convert(text: str) -> int:

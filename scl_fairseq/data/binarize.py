@@ -31,8 +31,9 @@ class IndexedWriter:
 
     def write(self, data: bytes, lengths: np.ndarray) -> None:
         """Append examples: their indices one after another, and how many each has (int32)."""
-        self._data.write(data)
-        self._lengths.append(lengths)
+        if len(lengths):
+            self._data.write(data)
+            self._lengths.append(lengths)
 
     def close(self) -> None:
         """Write the index."""

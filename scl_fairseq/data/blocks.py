@@ -34,6 +34,12 @@ class Block:
     parts: tuple[bytes, ...]
 
 
+def useful_workers(workers: int, *sources: Source) -> int:
+    """As many workers as there are blocks: a small file is read before a process has started."""
+    blocks = sum(source.num_bytes // BLOCK_BYTES + 1 for source in sources)
+    return 1 if blocks <= len(sources) else min(workers, blocks)
+
+
 def ignore(path: Path, data: bytes) -> None:
     """Do nothing with the bytes of a file."""
 
@@ -62,6 +68,8 @@ def read_blocks(source: Source, on_bytes: OnBytes = ignore) -> Iterator[Block]:
             if data:
                 end = _end_of_records(rest) if is_csv else rest.rfind(b"\n") + 1
                 if not end and len(rest) > LONGEST_RECORD:
+                    if is_csv:
+                        check_quotes(source.path, line, rest)
                     raise ValueError(
                         f"{source.path}:{line}: a row of over {LONGEST_RECORD >> 20} MiB"
                         + (", expected the closing quote of a field" if is_csv else "")
@@ -87,6 +95,29 @@ def _end_of_records(data: bytes) -> int:
         quotes -= data.count(b'"', max(before, 0), end)
         end = before
     return end + 1
+
+
+def check_quotes(path: Path, first_line: int, data: bytes) -> None:
+    """Refuse quotes that neither open, close nor are doubled inside a field.
+
+    A CSV reader takes some of them as text, and then sees other rows than the quotes delimit.
+
+    Raises:
+        ValueError: ``file:line: what is wrong, what was expected``.
+    """
+    line = first_line
+    pieces = data.split(b'"')
+    for place, piece in enumerate(pieces):
+        if place % 2 == 0:  # between a closing and an opening quote; empty where they are doubled
+            behind = place > 0 and piece[:1] not in (b"", b",", b"\r", b"\n")
+            before = place + 1 < len(pieces) and piece[-1:] not in (b"", b",", b"\n")
+            if behind or before:
+                line += 0 if behind else piece.count(b"\n")
+                raise ValueError(
+                    f"{path}:{line}: a quote inside a field, expected quoted fields with inner "
+                    "quotes doubled"
+                )
+        line += piece.count(b"\n")
 
 
 def _count_records(data: bytes) -> int:

@@ -10,9 +10,10 @@ import numpy as np
 
 from scl_fairseq.data.binarize import join
 from scl_fairseq.data.blocks import Block
+from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE
 from scl_fairseq.data.dictionary import EOS, SPECIAL_SYMBOLS, UNK
 from scl_fairseq.data.encodings import WITHOUT_SEPARATOR, Encoder, load_encoder
-from scl_fairseq.data.long_rows import DROP, ERROR, TRUNCATE, positions, shortened
+from scl_fairseq.data.long_rows import positions, shortened
 from scl_fairseq.data.records import Records, parse
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from scl_fairseq.data.choices import FASTBPE, SENTENCEPIECE, WORDPIECE
+from scl_fairseq.data.choices import GPT2 as GPT2_BPE
 from scl_fairseq.data.dictionary import EOS, UNK, Dictionary, read_dictionary
 from scl_fairseq.data.fast_bpe import FastBPE
 from scl_fairseq.data.gpt2 import GPT2
@@ -15,15 +17,16 @@ from scl_fairseq.data.sentence_piece import SentencePiece
 from scl_fairseq.data.wordpiece import WordPiece
 
 DICTIONARY = "dict.txt"
-# For each encoding the names under which its file is published, the first that is there is taken.
+# GPT-2's two files; for the others the names under which theirs is published, the first that is
+# there is taken.
 _FILES = {
-    "wordpiece": ("vocab.txt",),
-    "sentencepiece": ("sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "*.model"),
-    "fastbpe": ("bpecodes", "codes", "bpe.codes", "*.codes"),
+    GPT2_BPE: ("encoder.json", "vocab.bpe"),
+    WORDPIECE: ("vocab.txt",),
+    SENTENCEPIECE: ("sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "*.model"),
+    FASTBPE: ("bpecodes", "codes", "bpe.codes", "*.codes"),
 }
-BPES = ("gpt2", *_FILES)
 # A converted BERT reads pairs without it, RoBERTa and its kin with it.
-WITHOUT_SEPARATOR = frozenset({"wordpiece"})
+WITHOUT_SEPARATOR = frozenset({WORDPIECE})
 YOUNG_PIECES = 30_000  # memory must not grow with the file; this is some 10 MB
 
 
@@ -96,9 +99,8 @@ class PieceEncoder(Encoder):
             yield array(typecode, map(find, ids)).tobytes()
 
 
-@lru_cache(maxsize=4)
 def load_encoder(bpe: str, folder: Path) -> Encoder:
-    """The encoder of a ``--bpe-dir``.
+    """The encoder of a ``--bpe-dir``; loaded once while its files stay as they are.
 
     Args:
         bpe: one of ``BPES``.
@@ -108,17 +110,32 @@ def load_encoder(bpe: str, folder: Path) -> Encoder:
         ValueError: a file is malformed.
         FileNotFoundError: a file is missing.
     """
-    dictionary_path = folder / DICTIONARY
-    names = ("encoder.json", "vocab.bpe") if bpe == "gpt2" else _FILES[bpe][:1]
-    if not dictionary_path.is_file():
+    names = _FILES[bpe]
+    if not (folder / DICTIONARY).is_file():
+        needed = names if bpe == GPT2_BPE else names[:1]
         raise FileNotFoundError(
-            f"{folder} has no {DICTIONARY}; --bpe {bpe} needs {', '.join((*names, DICTIONARY))}"
+            f"{folder} has no {DICTIONARY}; --bpe {bpe} needs {', '.join((*needed, DICTIONARY))}"
         )
+    paths = [folder / name for name in names] if bpe == GPT2_BPE else [_find(folder, bpe)]
+    beside = [folder / DICTIONARY, folder / "tokenizer_config.json"]
+    stamps = [(path.resolve(), _stamp(path)) for path in (*paths, *beside)]
+    return _load(bpe, tuple(paths), folder / DICTIONARY, tuple(stamps))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    if not path.is_file():
+        return (0, 0)
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=4)
+def _load(bpe: str, paths: tuple[Path, ...], dictionary_path: Path, stamps: tuple) -> Encoder:
     dictionary = read_dictionary(dictionary_path)
-    if bpe == "gpt2":
-        return PieceEncoder(GPT2(folder / names[0], folder / names[1]), dictionary)
-    make = {"wordpiece": WordPiece, "sentencepiece": SentencePiece, "fastbpe": FastBPE}[bpe]
-    return Encoder(make(_find(folder, bpe)), dictionary)
+    if bpe == GPT2_BPE:
+        return PieceEncoder(GPT2(*paths), dictionary)
+    make = {WORDPIECE: WordPiece, SENTENCEPIECE: SentencePiece, FASTBPE: FastBPE}[bpe]
+    return Encoder(make(paths[0]), dictionary)
 
 
 def _find(folder: Path, bpe: str) -> Path:

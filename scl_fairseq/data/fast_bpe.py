@@ -13,7 +13,7 @@ class FastBPE:
         codes: the file of merges.
 
     Raises:
-        ValueError: the library is not installed.
+        ValueError: the library is not installed, or the file is malformed.
     """
 
     def __init__(self, codes: Path):
@@ -26,8 +26,19 @@ class FastBPE:
             ) from None
         if not codes.is_file():  # the library would end the process
             raise FileNotFoundError(f"{codes} is not there")
+        _check_codes(codes)
         self._bpe = fastBPE.fastBPE(str(codes))
 
     def encode_lines(self, lines: Sequence[str]) -> list[str]:
         """Each line as space-separated sub-words."""
         return self._bpe.apply(list(lines))
+
+
+def _check_codes(path: Path) -> None:
+    """The library crashes on a line that is not two sub-words and a count."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            fields = line.split()
+            if not (len(fields) == 3 and fields[2].isdigit()):
+                shown = line[:80].decode("utf-8", "replace").rstrip("\n")
+                raise ValueError(f"{path}:{number}: {shown!r}, expected two sub-words and a count")

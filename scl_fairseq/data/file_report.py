@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from scl_fairseq.data.records import Records
 from scl_fairseq.data.sources import Source
@@ -17,8 +16,8 @@ class FileReport:
     """Peculiarities of a file that were accepted; lists hold line numbers.
 
     Attributes:
-        path: the file.
-        sha256: its checksum.
+        path: name of the file; line-aligned files are listed.
+        sha256: checksum of each file by its name.
         crlf: lines end in CR LF.
         byte_order_mark: it starts with one.
         dropped_lines: left out for a wrong number of fields.
@@ -28,7 +27,7 @@ class FileReport:
     """
 
     path: str
-    sha256: str = ""
+    sha256: dict[str, str] = field(default_factory=dict)
     crlf: bool = False
     byte_order_mark: bool = False
     dropped_lines: list[int] = field(default_factory=list)
@@ -39,7 +38,7 @@ class FileReport:
     @classmethod
     def of(cls, source: Source) -> FileReport:
         """The report of a file of which only the beginning is known."""
-        return cls(str(source.path), byte_order_mark=source.has_bom)
+        return cls(source.name, byte_order_mark=source.has_bom)
 
     def note(self, records: Records) -> None:
         """Take up what is special about a block of the file."""
@@ -50,7 +49,7 @@ class FileReport:
 
     def lines(self, on_long: str = "", max_positions: int = 0) -> Iterator[str]:
         """Sentences for the user, none where nothing was special."""
-        name = Path(self.path).name
+        name = self.path
         if self.byte_order_mark:
             yield f"{name} starts with a byte order mark; it was skipped"
         if self.crlf:

@@ -35,6 +35,7 @@ class GPT2:
         for path in (encoder_json, vocab_bpe):
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is not there")
+        _check_merges(vocab_bpe)
         try:
             model = models.BPE.from_file(str(encoder_json), str(vocab_bpe))
         except Exception as error:  # tokenizers raises no narrower one
@@ -64,12 +65,15 @@ class GPT2:
         encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
-    def encode_lines(self, lines: Sequence[str]) -> list[str]:
-        """Each line as space-separated GPT-2 ids, the symbols of RoBERTa's dictionary."""
-        split = [self.split(line) for line in lines]
-        known = list(dict.fromkeys(piece for pieces in split for piece in pieces))
-        ids = dict(zip(known, self.encode_pieces(known), strict=True))
-        return [" ".join(str(i) for piece in pieces for i in ids[piece]) for pieces in split]
+
+def _check_merges(path: Path) -> None:
+    """Fairseq skips the first line and what follows the last newline, ``tokenizers`` does not."""
+    data = path.read_bytes()
+    if not data.startswith(b"#version"):
+        raise ValueError(f"{path}:1: expected a line '#version: ...', as GPT-2's file has it")
+    if not data.endswith(b"\n"):
+        line = data.count(b"\n") + 1
+        raise ValueError(f"{path}:{line}: no newline at the end, expected one")
 
 
 @cache

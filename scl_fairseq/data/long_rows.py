@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TRUNCATE, DROP, ERROR = "truncate", "drop", "error"
-ON_LONG = (TRUNCATE, DROP, ERROR)
-
 
 def positions(lengths: Sequence[int], separator: bool) -> int:
     """Positions that an example takes: ``<s> A </s>``, and ``[</s>] B </s>`` for a pair.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from scl_fairseq.data import versions
-from scl_fairseq.data.account import Account, silent
-from scl_fairseq.data.records import Row
-from scl_fairseq.data.sources import Source
 from scl_fairseq.data.tasks import CUSTOM, Task, custom_task, find_task
+
+PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,8 @@ class Manifest:
 
     Attributes:
         task: its name.
+        labels: in the order of their indices.
+        num_inputs: sentences of a row.
         num_examples: training examples in all.
         per_class: training examples of each class, where that was asked for.
         sample: number of the sample among those of its draw, from 0.
@@ -28,11 +28,13 @@ class Manifest:
         source_sha256: file name to checksum.
         row_ids: ids of the rows of train, dev and test.
         label_counts: rows of each class in each of them.
-        columns: label column, sentence columns and labels of a custom task.
+        columns: label column and sentence columns of a custom task.
         versions: of this package, Python and its libraries.
     """
 
     task: str
+    labels: list[str]
+    num_inputs: int
     num_examples: int
     per_class: int | None
     sample: int
@@ -40,100 +42,84 @@ class Manifest:
     source_sha256: dict[str, str]
     row_ids: dict[str, list[int]]
     label_counts: dict[str, dict[str, int]]
-    columns: dict[str, list[str]] | None
+    columns: list[str] | None
     versions: dict[str, str]
-
-    @classmethod
-    def of(
-        cls,
-        task: Task,
-        parts: Mapping[str, Sequence[Row]],
-        checksums: dict[str, str],
-        per_class: int | None,
-        sample: int,
-        seed: int,
-    ) -> Manifest:
-        """The manifest of a new sample."""
-        seen = {name: Counter(row.label for row in rows) for name, rows in parts.items()}
-        columns = None
-        if task.name == CUSTOM:
-            columns = {
-                "label_column": [task.label_column],
-                "sentence_columns": list(task.sentence_columns),
-                "labels": list(task.labels),
-            }
-        return cls(
-            task=task.name,
-            num_examples=len(parts["train"]),
-            per_class=per_class,
-            sample=sample,
-            seed=seed,
-            source_sha256=checksums,
-            row_ids={name: [row.id for row in rows] for name, rows in parts.items()},
-            label_counts={
-                name: {label: counts[label] for label in task.labels}
-                for name, counts in seen.items()
-            },
-            columns=columns,
-            versions=versions.installed(),
-        )
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read a ``manifest.json``.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is none, or a value of it cannot be right.
         """
         try:
-            manifest = cls(**json.loads(path.read_text("utf-8")))
-        except (ValueError, TypeError) as error:
+            values = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
             raise ValueError(f"{path}: not a sample's manifest ({error})") from None
-        if set(manifest.row_ids) != {"train", "dev", "test"}:
-            raise ValueError(
-                f"{path}: row_ids of {', '.join(manifest.row_ids)}, expected train, dev, test"
-            )
-        return manifest
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise ValueError(f"{path}: not a sample's manifest (expected {', '.join(names)})")
+        for name, is_right in _RIGHT.items():
+            if not is_right(values[name]):
+                raise ValueError(f"{path}: {name} is not what a sample's manifest has there")
+        return cls(**values)
 
     def as_json(self) -> str:
         """Text of the file."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     def find_task(self) -> Task:
-        """The task that the sample is of."""
-        if self.task != CUSTOM:
-            return find_task(self.task)
-        if not self.columns:
-            raise ValueError("a manifest of a custom task without its columns")
-        return custom_task(
-            self.columns["labels"],
-            self.columns["label_column"][0],
-            self.columns["sentence_columns"],
-        )
-
-    def check_sources(self, sources: Sequence[Source]) -> None:
-        """Refuse files that are not those the sample was drawn from.
+        """The task that the sample is of.
 
         Raises:
-            ValueError: a checksum differs.
+            ValueError: this version has another, or none.
         """
-        there_is = source_checksums(sources)
-        for name, expected in self.source_sha256.items():
-            found = there_is.get(name)
-            if found != expected:
-                folder = sources[0].path.parent
-                raise ValueError(
-                    f"{folder / name}: SHA-256 {found or 'of no such file'}, expected {expected}: "
-                    "not the file that the sample was drawn from"
-                )
+        if self.task == CUSTOM:
+            if not self.columns:
+                raise ValueError("the manifest of a custom task lacks its columns")
+            task = custom_task(self.labels, self.columns[0], self.columns[1:])
+        else:
+            task = find_task(self.task)
+        if (list(task.labels), task.num_inputs) != (self.labels, self.num_inputs):
+            raise ValueError(f"the manifest is of another task {self.task} than this version's")
+        return task
 
 
-def source_checksums(sources: Sequence[Source]) -> dict[str, str]:
-    """SHA-256 of each file of the sources, by its name."""
-    account = Account(sources, silent)
-    for source in sources:
-        for path in source.paths:
-            with path.open("rb") as file:
-                while data := file.read(1 << 20):
-                    account(path, data)
-    return account.checksums()
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value)) and len(set(value)) == len(value)
+
+
+def _has_parts(value: Any, is_right: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and set(value) == set(PARTS)
+        and all(map(is_right, value.values()))
+    )
+
+
+def _is_checksums(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) > 0 and _is_texts(list(value.values()))
+
+
+_RIGHT = {
+    "task": lambda value: isinstance(value, str),
+    "labels": lambda value: _is_texts(value) and len(set(value)) >= 2,
+    "num_inputs": lambda value: value in (1, 2),
+    "num_examples": _is_count,
+    "per_class": lambda value: value is None or _is_count(value),
+    "sample": _is_count,
+    "seed": _is_count,
+    "source_sha256": _is_checksums,
+    "row_ids": lambda value: _has_parts(value, _is_ids),
+    "label_counts": lambda value: _has_parts(value, lambda of: isinstance(of, Mapping)),
+    "columns": lambda value: value is None or _is_texts(value),
+    "versions": lambda value: isinstance(value, Mapping),
+}

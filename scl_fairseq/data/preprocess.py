@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import numpy as np
 from scl_fairseq.data import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.binarize import IndexedWriter
-from scl_fairseq.data.blocks import BLOCK_BYTES, Block, read_blocks
+from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
+from scl_fairseq.data.choices import GLUE, PAPER
 from scl_fairseq.data.dictionary import Dictionary, make_dictionary
 from scl_fairseq.data.encode import (
     Job,
@@ -32,8 +34,6 @@ from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Task
 from scl_fairseq.files import replaced_folder, write_text
 
-GLUE, PAPER = "glue", "paper"
-SPLITS = (GLUE, PAPER)
 REPORT = "preprocess.json"
 # fairseq's names, the ones that --valid-subset and --gen-subset take.
 _GLUE_NAMES = {
@@ -140,8 +140,10 @@ def preprocess(
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds binarised data and nothing else, which may be replaced."""
-    return {path.name for path in folder.iterdir()} <= {"input0", "input1", "label", REPORT}
+    """Whether a folder holds what this module writes and nothing else, which may be replaced."""
+    written = re.compile(r"(input0|input1|label)(/(dict\.txt|(train|valid1?|test1?)\.(bin|idx)))?")
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return REPORT in names and all(map(written.fullmatch, names - {REPORT}))
 
 
 def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -> list[_Plan]:
@@ -149,7 +151,7 @@ def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -
         return [
             _Plan(source, (_GLUE_NAMES[name],), _NOTHING) for name, source in folder.sources.items()
         ]
-    train = index_rows(folder.sources["train"], _worth(workers, folder.sources["train"]))
+    train = index_rows(folder.sources["train"], workers)
     dev = index_rows(folder.sources["dev"], 1)
     rows = train.by_class(task, train.rows)
     sizes = {label: len(of_class) for label, of_class in rows.items()}
@@ -167,12 +169,6 @@ def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -
             set_aside = np.array(aside, np.int64) if name == "train" else _NOTHING
             plans.append(_Plan(folder.sources[name], outputs, set_aside))
     return plans
-
-
-def _worth(workers: int, *sources: Source) -> int:
-    """As many workers as there are blocks: a small file is done before a process has started."""
-    blocks = sum(source.num_bytes // BLOCK_BYTES + 1 for source in sources)
-    return 1 if blocks <= len(sources) else min(workers, blocks)
 
 
 def _encode_all(
@@ -193,7 +189,7 @@ def _encode_all(
                 yield Job(number, block, _within(plan.set_aside, block))
 
     for source in sources:
-        report.files[source.path.name] = FileReport.of(source)
+        report.files[source.name] = FileReport.of(source)
     dictionary = make_state(settings)[1].dictionary
     with ExitStack() as stack:
         outputs = {
@@ -201,16 +197,20 @@ def _encode_all(
             for plan in plans
             for name in plan.outputs
         }
-        workers = _worth(workers, *sources)
-        for encoded in ordered_map(encode_block, jobs(), make_state, (settings,), workers):
+        workers = useful_workers(workers, *sources)
+        results = ordered_map(encode_block, jobs(), make_state, (settings,), workers)
+        for encoded in stack.enter_context(closing(results)):
             plan = plans[encoded.source]
-            file = report.files[plan.source.path.name]
+            file = report.files[plan.source.name]
             file.note(encoded.seen)
             file.long_lines += encoded.long
             for name, part in zip(plan.outputs, encoded.parts, strict=False):
                 outputs[name].write(part, report.splits[name])
-    for name, checksum in account.checksums().items():
-        report.files.setdefault(name, FileReport(name)).sha256 = checksum
+    checksums = account.checksums()
+    for source in sources:
+        report.files[source.name].sha256 = {
+            path.name: checksums[path.name] for path in source.paths
+        }
     _check_classes(task, plans, report)
 
 
@@ -270,6 +270,6 @@ def _check_classes(task: Task, plans: list[_Plan], report: Report) -> None:
             absent = [label for label, count in split.label_counts.items() if not count]
             if name == "train" and absent:
                 raise ValueError(
-                    f"{plan.source.path}: no row of class {', '.join(absent)}, expected rows of "
-                    f"{', '.join(task.labels)}"
+                    f"{plan.source.path}: no row of class {', '.join(absent)} for {name}, expected "
+                    f"rows of {', '.join(task.labels)}"
                 )

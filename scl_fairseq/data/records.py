@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scl_fairseq.data.blocks import LONGEST_RECORD, Block, read_blocks
-from scl_fairseq.data.sources import Source, open_source
+from scl_fairseq.data.blocks import LONGEST_RECORD, Block, check_quotes, read_blocks
+from scl_fairseq.data.sources import LONGEST_SHOWN, Source, open_source
 from scl_fairseq.data.tasks import Task
 
 # What the review files escape with a backslash. They leave a backslash itself as it is.
@@ -105,8 +105,9 @@ def parse(block: Block) -> Records:
                 records.respelled += [line] * (label is not None)
             if label is None:
                 path = source.paths[label_at] if source.format == "lines" else source.path
+                shown = fields[label_at][:LONGEST_SHOWN]
                 raise ValueError(
-                    f"{path}:{line}: unknown label {fields[label_at]!r}, expected one of "
+                    f"{path}:{line}: unknown label {shown!r}, expected one of "
                     + ", ".join(source.labels)
                 )
             records.labels.append(label)
@@ -153,6 +154,7 @@ def _aligned_fields(block: Block, texts: list[str]) -> Iterator[tuple[int, tuple
 
 
 def _csv_fields(block: Block, texts: list[str]) -> Iterator[tuple[int, list[str]]]:
+    check_quotes(block.source.path, block.first_line, block.parts[0])
     csv.field_size_limit(LONGEST_RECORD)
     # Only newlines are counted as lines: a StringIO would end one at a lone CR too.
     lines = (text + "\n" for text in texts[0].removesuffix("\n").split("\n"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scl_fairseq.data.blocks import Block, OnBytes, ignore, read_blocks
+from scl_fairseq.data.blocks import Block, OnBytes, ignore, read_blocks, useful_workers
 from scl_fairseq.data.file_report import FileReport
 from scl_fairseq.data.parallel import ordered_map
 from scl_fairseq.data.records import Records, Row, parse
@@ -22,7 +22,7 @@ class RowIndex:
     Attributes:
         rows: row numbers, from 0, (R,) int64.
         ids: what the file calls the rows, (R,) int64, all different.
-        labels: label indices, (R,) int8.
+        labels: label indices, (R,) int64.
         report: what was special about the file.
     """
 
@@ -43,10 +43,11 @@ def index_rows(source: Source, workers: int, on_bytes: OnBytes = ignore) -> RowI
         ValueError: ``file:line: what is wrong, what was expected``; also where an id comes twice.
     """
     blocks = read_blocks(source, on_bytes)
+    workers = useful_workers(workers, source)
     parts = list(ordered_map(_index, blocks, _no_state, (), workers))
     empty = [np.zeros(0, np.int64)]
     rows, ids = (np.concatenate([part[i] for part in parts] or empty) for i in (0, 1))
-    labels = np.concatenate([part[2] for part in parts] or empty).astype(np.int8)
+    labels = np.concatenate([part[2] for part in parts] or empty)
     _check_distinct(source, rows, ids)
     report = FileReport.of(source)
     for part in parts:
@@ -58,9 +59,10 @@ def fetch_rows(
     source: Source, task: Task, ids: Collection[int], workers: int, on_bytes: OnBytes = ignore
 ) -> dict[int, Row]:
     """The rows with these ids, by id."""
-    jobs = ((block, frozenset(ids)) for block in read_blocks(source, on_bytes))
     found = {}
-    for rows in ordered_map(_fetch, jobs, _labels, (task.labels,), workers):
+    blocks, state = read_blocks(source, on_bytes), (task.labels, frozenset(ids))
+    workers = useful_workers(workers, source)
+    for rows in ordered_map(_fetch, blocks, _wanted, state, workers):
         found.update((row.id, row) for row in rows)
     return found
 
@@ -69,8 +71,8 @@ def _no_state() -> None:
     return None
 
 
-def _labels(labels: tuple[str, ...]) -> tuple[str, ...]:
-    return labels
+def _wanted(labels: tuple[str, ...], ids: frozenset[int]) -> tuple[tuple[str, ...], frozenset[int]]:
+    return labels, ids
 
 
 def _index(_: None, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, Records]:
@@ -78,21 +80,25 @@ def _index(_: None, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, R
     return (
         np.array(records.rows, np.int64),
         np.array(records.ids, np.int64),
-        np.array(records.labels, np.int8),
+        np.array(records.labels, np.int64),
         records.peculiarities(),
     )
 
 
-def _fetch(labels: tuple[str, ...], job: tuple[Block, frozenset[int]]) -> list[Row]:
-    block, wanted = job
+def _fetch(state: tuple[tuple[str, ...], frozenset[int]], block: Block) -> list[Row]:
+    labels, wanted = state
     records = parse(block)
-    return [
-        Row(row_id, labels[label], sentences)
-        for row_id, label, sentences in zip(
-            records.ids, records.labels, records.sentences, strict=True
-        )
-        if row_id in wanted
-    ]
+    rows = []
+    for place, row_id in enumerate(records.ids):
+        if row_id in wanted:
+            sentences = records.sentences[place]
+            if any("\t" in sentence for sentence in sentences):
+                raise ValueError(
+                    f"{block.source.path}:{records.lines[place]}: a tab in a sentence, which the "
+                    "columns of a sample cannot hold"
+                )
+            rows.append(Row(row_id, labels[records.labels[place]], sentences))
+    return rows
 
 
 def _check_distinct(source: Source, rows: np.ndarray, ids: np.ndarray) -> None:

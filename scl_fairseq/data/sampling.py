@@ -8,24 +8,26 @@ least one example.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scl_fairseq.data import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.file_report import FileReport
-from scl_fairseq.data.manifest import Manifest
+from scl_fairseq.data.manifest import PARTS, Manifest
 from scl_fairseq.data.parallel import available_cores
 from scl_fairseq.data.records import Row
 from scl_fairseq.data.row_index import fetch_rows, index_rows
-from scl_fairseq.data.sources import MANIFEST, open_folder
+from scl_fairseq.data.sources import MANIFEST, Source, open_folder
 from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
-from scl_fairseq.data.tasks import Task
+from scl_fairseq.data.tasks import CUSTOM, Task
 from scl_fairseq.files import replaced_folder, write_text
 
 MAX_VALIDATION = 500
-SAMPLE_FILES = ("train", "dev", "test")
 
 ClassIds = Mapping[str, Sequence[int]]
 
@@ -131,7 +133,8 @@ def write_samples(
         ValueError, OSError: bad input, or too few rows; ``out`` is as it was then.
     """
     workers = workers or available_cores()
-    folder = open_folder(task, data_dir, strict)
+    _check_apart(data_dir, out)
+    folder = open_folder(task, data_dir, strict, splits=("train", "dev"))
     train, dev = folder.sources["train"], folder.sources["dev"]
     account = Account((train, dev), on_progress, passes=2)
     with replaced_folder(out, is_ours=_holds_samples) as target:
@@ -152,7 +155,7 @@ def write_samples(
                 "dev": [dev_rows[i] for i in drawn.validation],
                 "test": [dev_rows[i] for i in drawn.test],
             }
-            manifest = Manifest.of(task, parts, checksums, size.per_class, index, seed)
+            manifest = _manifest(task, parts, checksums, size.per_class, index, seed)
             write_sample(task, target / f"sample{index}", parts, manifest)
     return WrittenSamples(
         folders=[out / f"sample{index}" for index in range(num_samples)],
@@ -183,10 +186,11 @@ def redraw(manifest: Manifest, data_dir: Path, out: Path, workers: int | None = 
         ValueError: a file is not the one of the manifest, or lacks a row.
     """
     workers = workers or available_cores()
+    _check_apart(data_dir, out)
     task = manifest.find_task()
-    folder = open_folder(task, data_dir)
+    folder = open_folder(task, data_dir, splits=("train", "dev"))
     sources = {name: folder.sources[name] for name in ("train", "dev")}
-    manifest.check_sources(tuple(sources.values()))
+    _check_sources(manifest, tuple(sources.values()))
     parts = {}
     with replaced_folder(out, is_ours=_is_sample) as target:
         for name, ids in manifest.row_ids.items():
@@ -200,17 +204,72 @@ def redraw(manifest: Manifest, data_dir: Path, out: Path, workers: int | None = 
     return out
 
 
+def _manifest(
+    task: Task,
+    parts: Mapping[str, Sequence[Row]],
+    checksums: dict[str, str],
+    per_class: int | None,
+    sample: int,
+    seed: int,
+) -> Manifest:
+    counts = {name: Counter(row.label for row in rows) for name, rows in parts.items()}
+    columns = [task.label_column, *task.sentence_columns] if task.name == CUSTOM else None
+    return Manifest(
+        task=task.name,
+        labels=list(task.labels),
+        num_inputs=task.num_inputs,
+        num_examples=len(parts["train"]),
+        per_class=per_class,
+        sample=sample,
+        seed=seed,
+        source_sha256=checksums,
+        row_ids={name: [row.id for row in rows] for name, rows in parts.items()},
+        label_counts={
+            name: {label: of_part[label] for label in task.labels}
+            for name, of_part in counts.items()
+        },
+        columns=columns,
+        versions=versions.installed(),
+    )
+
+
+def _check_sources(manifest: Manifest, sources: Sequence[Source]) -> None:
+    """Refuse files that are not those the sample was drawn from."""
+    account = Account(sources, silent)
+    for source in sources:
+        for path in source.paths:
+            with path.open("rb") as file:
+                while data := file.read(1 << 20):
+                    account(path, data)
+    found = account.checksums()
+    folder = sources[0].path.parent
+    for name in sorted({*found, *manifest.source_sha256}):
+        expected = manifest.source_sha256.get(name, "no such file")
+        if found.get(name) != expected:
+            raise ValueError(
+                f"{folder / name}: SHA-256 {found.get(name, 'of no such file')}, expected "
+                f"{expected}: not the file that the sample was drawn from"
+            )
+
+
 def _is_sample(folder: Path) -> bool:
-    files = {MANIFEST, *(f"{name}.tsv" for name in SAMPLE_FILES)}
-    return {path.name for path in folder.iterdir()} <= files
+    """Whether a folder holds a sample and nothing else, which may be replaced."""
+    files = {MANIFEST, *(f"{name}.tsv" for name in PARTS)}
+    return {path.name for path in folder.iterdir()} == files
 
 
 def _holds_samples(folder: Path) -> bool:
     """Whether a folder holds samples and nothing else, which may be replaced."""
     return all(
-        path.name.startswith("sample") and path.is_dir() and _is_sample(path)
+        re.fullmatch(r"sample\d+", path.name) and path.is_dir() and _is_sample(path)
         for path in folder.iterdir()
     )
+
+
+def _check_apart(data_dir: Path, out: Path) -> None:
+    """Refuse to replace what is being read."""
+    if out.resolve() in (data_dir.resolve(), *data_dir.resolve().parents):
+        raise ValueError(f"--out {out} holds --data-dir {data_dir}; name another folder")
 
 
 def _as_tsv(task: Task, rows: Sequence[Row]) -> str:

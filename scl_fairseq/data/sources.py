@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scl_fairseq.data.manifest import Manifest
 from scl_fairseq.data.tasks import CUSTOM, TSV_FILES, Task
 
 BOM = b"\xef\xbb\xbf"
 SAMPLE_HEADER = ("id", "label", "sentence1")
 MANIFEST = "manifest.json"
 _LONGEST_HEADER = 1 << 16
+LONGEST_SHOWN = 200  # characters of a file in a message
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Source:
         return self.paths[0]
 
     @property
+    def name(self) -> str:
+        """Name of the file; line-aligned files are listed."""
+        return ", ".join(path.name for path in self.paths)
+
+    @property
     def num_inputs(self) -> int:
         """Texts of an example."""
         return 1 if self.joins_columns else len(self.sentences_at)
@@ -79,13 +85,16 @@ class DataFolder:
     is_sample: bool
 
 
-def open_folder(task: Task, folder: Path, strict: bool = False) -> DataFolder:
+def open_folder(
+    task: Task, folder: Path, strict: bool = False, splits: Collection[str] | None = None
+) -> DataFolder:
     """Find the files of a task and look at how they begin.
 
     Args:
         task: says which files and columns there are.
         folder: official data, or a few-shot sample.
         strict: refuse malformed rows also where the official data has some.
+        splits: which of the files to look at; all by default.
 
     Raises:
         FileNotFoundError: train or dev is missing.
@@ -97,6 +106,7 @@ def open_folder(task: Task, folder: Path, strict: bool = False) -> DataFolder:
     if is_sample:
         _check_manifest(task, folder)
     files = TSV_FILES if is_sample else task.files
+    files = {split: name for split, name in files.items() if splits is None or split in splits}
     if task.name == CUSTOM and not (folder / files["train"]).exists():
         found = {split: _line_aligned(task, folder, split) for split in files}
         files = {split: f"{split}.tsv or {split}.input0" for split in files}
@@ -141,6 +151,10 @@ def open_source(task: Task, path: Path, split: str = "train", strict: bool = Fal
     if is_sample:
         columns, label = tuple(first), "label"
         sentences = tuple(f"sentence{i + 1}" for i in range(task.num_inputs))
+        if (count := sum(column.startswith("sentence") for column in columns)) > len(sentences):
+            raise ValueError(
+                f"{path}:1: {count} sentences in a row, expected {len(sentences)} for {task.name}"
+            )
     else:
         has_header = not task.headerless or (is_test and not task.csv)
         columns = tuple(first) if has_header else task.headerless
@@ -149,10 +163,15 @@ def open_source(task: Task, path: Path, split: str = "train", strict: bool = Fal
     expected = sentences if is_test else (label, *sentences)
     missing = [column for column in expected if column not in columns]
     if missing:
+        found = " | ".join(columns)
+        found = found if len(found) <= LONGEST_SHOWN else found[:LONGEST_SHOWN] + "..."
         raise ValueError(
-            f"{path}:1: wrong header {' | '.join(columns)!r}, expected the columns "
-            f"{', '.join(expected)}; missing: {', '.join(missing)}"
+            f"{path}:1: wrong header {found!r}, expected the columns {', '.join(expected)}; "
+            f"missing: {', '.join(missing)}"
         )
+    twice = [column for column in expected if columns.count(column) > 1]
+    if twice:
+        raise ValueError(f"{path}:1: column {twice[0]!r} is there twice, expected it once")
     id_column = "id" if is_sample else task.id_column
     label_at = columns.index(label) if label in columns else None
     return Source(
@@ -200,8 +219,13 @@ def _line_aligned(task: Task, folder: Path, split: str) -> Source | None:
         drops_malformed=False,
         offset=0,
         first_line=1,
-        has_bom=False,
+        has_bom=any(_starts_with_bom(path) for path in paths),
     )
+
+
+def _starts_with_bom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(BOM)) == BOM
 
 
 def _decode_header(path: Path, line: bytes) -> list[str]:
@@ -234,9 +258,11 @@ def _check_manifest(task: Task, folder: Path) -> None:
     path = folder / MANIFEST
     if not path.exists():
         return
-    try:
-        name = json.loads(path.read_text("utf-8"))["task"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a sample's manifest ({error})") from None
-    if name != task.name:
-        raise ValueError(f"{folder} is a few-shot sample of {name}, not of {task.name}")
+    manifest = Manifest.read(path)
+    expected = (task.name, list(task.labels), task.num_inputs)
+    if (manifest.task, manifest.labels, manifest.num_inputs) != expected:
+        raise ValueError(
+            f"{folder} is a few-shot sample of {manifest.task} with the labels "
+            f"{', '.join(manifest.labels)} and {manifest.num_inputs} sentences a row, not of "
+            f"{task.name} with {', '.join(task.labels)} and {task.num_inputs}"
+        )

@@ -24,7 +24,8 @@ def allocate(
     room = sizes if room is None else room
     empty = [label for label, count in room.items() if count == 0]
     if empty:
-        raise ValueError(f"no row of class {', '.join(empty)}")
+        left = " is left" if any(sizes[label] for label in empty) else ""
+        raise ValueError(f"no row of class {', '.join(empty)}{left}")
     if not len(sizes) <= total <= sum(room.values()):
         raise ValueError(
             f"cannot draw {total} examples from {sum(room.values())} rows of {len(sizes)} classes"

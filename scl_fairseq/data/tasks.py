@@ -155,7 +155,7 @@ def custom_task(
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise ValueError(f"--labels {' '.join(labels)}: expected two or more different labels")
     for label in labels:
-        if label != label.strip() or not label or "\t" in label or label.startswith("<"):
+        if label != label.strip() or not label.isprintable() or label[:1] in ("", "<"):
             raise ValueError(f"--labels: {label!r} cannot be a label")
     columns = (label_column, *sentence_columns)
     if not 1 <= len(sentence_columns) <= 2 or len(set(columns)) < len(columns):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 UNKNOWN = "<unk>"
 LONGEST_WORD = 100
+SWITCHES = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 
 
 class WordPiece:
@@ -35,7 +36,10 @@ class WordPiece:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
         path = Path(vocab_path)
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        try:
+            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 ({error.reason})") from None
         vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines)}
         if "[UNK]" not in vocabulary:
             raise ValueError(f"{path} is no WordPiece vocabulary: it has no [UNK]")
@@ -80,6 +84,12 @@ def _tokenizer_config(path: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    for name in SWITCHES:
+        if not isinstance(config.get(name), bool | None):
+            raise ValueError(f"{path}: {name} is {config[name]!r}, expected true or false")
+    return config

@@ -2,6 +2,9 @@
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -57,7 +60,7 @@ CASES = {
     "QQP, strict": ("QQP", {"train.tsv": QQP.encode() + b"3\tbroken\n", "dev.tsv": QQP.encode()},
                     ["--strict"], r"train\.tsv:4: 2 fields, expected 6"),
     "unquoted quote": ("Yelp-2", {"train.csv": REVIEW + b'"1","a "bad" film"\n',
-                                  "test.csv": REVIEW}, [], r"train\.csv:3: malformed CSV"),
+                                  "test.csv": REVIEW}, [], r"train\.csv:3: a quote inside a field"),
     "quote that never closes": ("Yelp-2", {"train.csv": REVIEW + b'"1","a bad film\n',
                                            "test.csv": REVIEW}, [], r"train\.csv:3: malformed CSV"),
     "review without a label": ("Yelp-2", {"train.csv": REVIEW + b'"a bad film"\n',
@@ -70,6 +73,14 @@ CASES = {
                  ["--max-positions", "9", "--on-long", "error"],
                  r"train\.tsv:6: \d+ positions, expected at most 9"),
     "regression": ("STS-B", {}, [], r"STS-B is a regression task"),
+    "column twice": ("SST-2", {"train.tsv": GOOD.replace(b"label", b"label\tsentence")}, [],
+                     r"train\.tsv:1: column 'sentence' is there twice"),
+    "pairs for a task of one": ("SST-2", {"train.tsv": b"id\tlabel\tsentence1\tsentence2\n"}, [],
+                                r"train\.tsv:1: 2 sentences in a row, expected 1 for SST-2"),
+    "stray quote": ("Yelp-2", {"train.csv": b'1,fine\n2,a 5" tv\n', "test.csv": REVIEW}, [],
+                    r"train\.csv:2: a quote inside a field"),
+    "columns of another's task": ("RTE", {}, ["--sentence-columns", "a"],
+                                  r"--sentence-columns goes with --task custom"),
     "unknown task": ("SST2", {}, [], r"unknown task 'SST2', expected SST-2, CoLA"),
     "labels of another's task": ("SST-2", {}, ["--labels", "a", "b"], r"--labels goes with"),
     "custom without labels": ("custom", {}, [], r"--task custom needs --labels"),
@@ -90,7 +101,7 @@ ALIGNED_CASES = {
 
 
 def write(folder, files):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     for name, data in files.items():
         if data is None:
             (folder / name).unlink(missing_ok=True)
@@ -122,6 +133,7 @@ def run_refused(main, arguments, message, capsys, tmp_path, destination):
         if not old:
             (destination / "label").mkdir(parents=True)
             (destination / "label" / "dict.txt").write_text("old\n")
+            (destination / "preprocess.json").write_text("{}\n")
 
 
 @pytest.fixture
@@ -179,27 +191,83 @@ def test_missing_and_malformed_bpe_files(bpe, arguments, tmp_path, capsys):
     named = [*arguments("SST-2"), "--bpe", bpe, "--bpe-dir", tmp_path / "missing"]
     out = tmp_path / "some" / "out"
     run_refused(preprocess.main, named, names[bpe], capsys, tmp_path, out)
-    if bpe != "fastbpe":  # its library reads any text as codes
-        files = {"dict.txt": b"a 1\n", names[bpe]: b"nonsense", "vocab.bpe": b"nonsense"}
-        write(tmp_path / "malformed", files)
-        named = [*arguments("SST-2"), "--bpe", bpe, "--bpe-dir", tmp_path / "malformed"]
-        assert preprocess.main(list(map(str, named))) == 2
-        error = capsys.readouterr().err
-        assert names[bpe] in error
-        assert len(error.splitlines()) == 1
+    merges = b"#version: 0.2\nnonsense\n"
+    files = {"dict.txt": b"a 1\n", names[bpe]: b"nonsense\n", "vocab.bpe": merges}
+    write(tmp_path / "malformed", files)
+    named = [*arguments("SST-2"), "--bpe", bpe, "--bpe-dir", tmp_path / "malformed"]
+    run_refused(preprocess.main, named, names[bpe], capsys, tmp_path, out)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("vocab.bpe", lambda data: data.split(b"\n", 1)[1], r"vocab\.bpe:1: expected a line '#ver"),
+        ("vocab.bpe", lambda data: data.rstrip(), r"vocab\.bpe:\d+: no newline at the end"),
+        (
+            "encoder.json",
+            lambda data: data.replace(b'"!": ', b'"!!!!": '),
+            r"no token for the byte",
+        ),
+    ],
+)
+def test_gpt2_files_that_fairseq_reads_otherwise(
+    name, change, message, arguments, gpt2_files, tmp_path, capsys
+):
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    bpe = shutil.copytree(gpt2_files, tmp_path / "bpe")
+    (bpe / name).write_bytes(change((bpe / name).read_bytes()))
+    named = [*arguments("SST-2"), "--bpe-dir", bpe]
+    run_refused(preprocess.main, named, message, capsys, tmp_path, tmp_path / "some" / "out")
+
+
+@pytest.mark.parametrize("text", ["[]", '{"do_lower_case": "yes"}', "{"])
+def test_malformed_settings_of_wordpiece(text, arguments, tmp_path, capsys):
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    files = {"dict.txt": b"a 1\n", "vocab.txt": b"[UNK]\na\n"}
+    write(tmp_path / "bpe", {**files, "tokenizer_config.json": text.encode()})
+    named = [*arguments("SST-2"), "--bpe", "wordpiece", "--bpe-dir", tmp_path / "bpe"]
+    out = tmp_path / "some" / "out"
+    run_refused(preprocess.main, named, r"tokenizer_config\.json", capsys, tmp_path, out)
 
 
 def test_a_folder_with_something_else_is_not_replaced(arguments, tmp_path, capsys):
     write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
-    for folder in (tmp_path / "data", tmp_path):
+    write(tmp_path / "annotations" / "label", {"deep.json": b"{}"})
+    write(tmp_path / "fairseqs" / "input0", {"dict.txt": b"a 1\n"})
+    write(tmp_path / "lone" / "input0", {"mine.txt": b""})
+    write(tmp_path / "lone", {"preprocess.json": b"{}"})
+    for folder in (tmp_path / name for name in ("data", "annotations", "fairseqs", "lone", "")):
         before = snapshot(tmp_path)
         named = [*arguments("SST-2"), "--destdir", folder]
         assert preprocess.main(list(map(str, named))) == 2
         assert "holds something else" in capsys.readouterr().err
         assert snapshot(tmp_path) == before
+    write(tmp_path / "mine" / "sample_data", {"train.tsv": GOOD})
+    write(tmp_path / "also" / "sample0", {"train.tsv": GOOD, "dev.tsv": GOOD, "test.tsv": GOOD})
     sampled = ["--task", "SST-2", "--data-dir", tmp_path / "data", "--num-examples", 2]
-    assert sample.main(list(map(str, [*sampled, "--out", tmp_path]))) == 2
-    assert "holds something else" in capsys.readouterr().err
+    for folder in (tmp_path / "mine", tmp_path / "also"):
+        before = snapshot(tmp_path)
+        assert sample.main(list(map(str, [*sampled, "--out", folder]))) == 2
+        assert "holds something else" in capsys.readouterr().err
+        assert snapshot(tmp_path) == before
+
+
+def test_what_is_read_is_not_replaced(tmp_path, capsys):
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    draw = ["--task", "SST-2", "--num-examples", 2, "--num-samples", 2]
+    named = [*draw, "--data-dir", tmp_path / "data", "--out", tmp_path / "out"]
+    assert sample.main(list(map(str, named))) == 0
+    before = snapshot(tmp_path)
+    first = tmp_path / "out" / "sample0"
+    for source, out in ((first, tmp_path / "out"), (first, first)):
+        assert sample.main(list(map(str, [*draw, "--data-dir", source, "--out", out]))) == 2
+        assert "holds --data-dir" in capsys.readouterr().err
+    again = ["--from-manifest", first / "manifest.json", "--data-dir", tmp_path / "data", "--out"]
+    for out in (tmp_path / "data", tmp_path):
+        assert sample.main(list(map(str, [*again, out]))) == 2
+    assert snapshot(tmp_path) == before
+    assert sample.main(list(map(str, [*again, first]))) == 0  # a sample may take its own place
+    assert snapshot(tmp_path) == before
 
 
 SAMPLE_CASES = {
@@ -216,6 +284,9 @@ SAMPLE_CASES = {
     "no size": ({}, [], r"one of --num-examples, --per-class and --from-manifest"),
     "two sizes": ({}, ["--num-examples", 2, "--per-class", 1], r"not allowed with"),
     "no samples": ({}, ["--num-examples", 2, "--num-samples", 0], r"expected a whole number"),
+    "options of the manifest": ({}, ["--from-manifest", "manifest.json", "--seed", 7],
+                                r"--seed is the manifest's with --from-manifest"),
+    "no manifest": ({}, ["--from-manifest", "manifest.json"], r"manifest\.json"),
     "negative seed": ({}, ["--num-examples", 2, "--seed", -1], r"expected"),
 }  # fmt: skip
 
@@ -265,3 +336,24 @@ def test_accepted_and_said(change, said, arguments, tmp_path, capsys):
     assert preprocess.main(list(map(str, arguments("SST-2")))) == 0
     assert said in capsys.readouterr().out
     assert os.path.exists(tmp_path / "some" / "out" / "input0" / "train.bin")
+
+
+def test_help_in_a_locale_of_few_characters():
+    for module in ("preprocess", "sample"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"scl_fairseq.cli.{module}", "--help"],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"},
+            check=True,
+        )
+        assert b"example:" in done.stdout
+
+
+def test_output_that_nobody_reads(arguments, tmp_path):
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    words = [sys.executable, "-u", "-m", "scl_fairseq.cli.preprocess", *arguments("SST-2")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+    assert (tmp_path / "some" / "out" / "preprocess.json").exists()

@@ -148,6 +148,33 @@ def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path
         os.killpg(process.pid, 0)
 
 
+def test_signals_while_many_workers_start(tmp_path):
+    """Whenever it comes, the command ends at once with one line, or has finished its work."""
+    rows = "".join(f"{i}\tunique{i} words{i * 7}\t{i % 2}\n" for i in range(900_000))
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("index\tsentence\tlabel\n" + rows)
+    draw = ["--num-examples", 20, "--num-samples", 1, "--workers", 24]
+    arguments = [BIN / "scl-sample", "--task", "SST-2", "--data-dir", tmp_path, *draw]
+    for turn in range(10):
+        process = subprocess.Popen(
+            [*map(str, arguments), "--out", str(tmp_path / "out")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        time.sleep(0.25 + 0.05 * turn)
+        if turn % 2:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.terminate()
+        output, _ = process.communicate(timeout=60)
+        assert (process.returncode, output) == (130, "scl-sample: interrupted\n")
+        assert not (tmp_path / "out").exists()
+        with pytest.raises(ProcessLookupError):  # no worker was left behind
+            os.killpg(process.pid, 0)
+
+
 def test_workers_end_when_the_command_was_killed(gpt2_files, tmp_path):
     write_official(TASKS["SST-2"], tmp_path / "data")
     rows = "".join(f"{i}\tunique{i} words{i * 7}\t1\n" for i in range(900_000))

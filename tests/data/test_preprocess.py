@@ -3,10 +3,11 @@
 import csv
 import json
 import random
+import shutil
 
-import numpy as np
 import pytest
 
+from scl_fairseq.data import blocks
 from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.preprocess import preprocess
 from scl_fairseq.data.tasks import TASKS, custom_task
@@ -104,7 +105,7 @@ def test_awkward_text_equals_fairseqs_pipeline(gpt2_files, tmp_path):
     assert_equals_fairseqs(texts, labels, gpt2_files, gpt2_files / "dict.txt", out, tmp_path / "f")
 
 
-def stored(folder, split, dtype=np.uint16):
+def stored(folder, split):
     """Rows of ``folder/split`` as fairseq's own class reads them."""
     from fairseq.data.indexed_dataset import MMapIndexedDataset
 
@@ -320,6 +321,49 @@ def test_the_report_says_what_was_read_by_what(gpt2_files, tmp_path):
     preprocess(TASKS["SST-2"], tmp_path / "data", tmp_path / "out", Settings("gpt2", gpt2_files))
     report = json.loads((tmp_path / "out" / "preprocess.json").read_text())
     data = (tmp_path / "data" / "train.tsv").read_bytes()
-    assert report["files"]["train.tsv"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert report["files"]["train.tsv"]["sha256"]["train.tsv"] == hashlib.sha256(data).hexdigest()
     assert {"scl-fairseq", "python", "tokenizers"} <= set(report["versions"])
     assert report["absent"] == ["test.tsv"]
+
+
+def test_blocks_that_add_nothing_to_an_output(gpt2_files, tmp_path, monkeypatch):
+    """A small dev set: most blocks of train have no row of the validation set."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 50)
+    train = [(f"sentence number {i}", i % 2) for i in range(60)]
+    write_sst2(tmp_path / "data", train, train[:2])
+    settings = Settings("gpt2", gpt2_files)
+    preprocess(TASKS["SST-2"], tmp_path / "data", tmp_path / "out", settings, "paper", workers=2)
+    for name, count in (("train", 58), ("valid", 2), ("test", 2)):
+        assert len(stored(tmp_path / "out" / "input0", name)) == count
+        assert len(stored(tmp_path / "out" / "label", name)) == count
+
+
+def test_an_output_without_rows_is_refused(gpt2_files, tmp_path):
+    write_sst2(tmp_path / "data", [("good", 1), ("bad", 0)], [("a b c d e f g h i j k", 1)] * 3)
+    settings = Settings("gpt2", gpt2_files, max_positions=8, on_long="drop")
+    with pytest.raises(ValueError, match=r"dev\.tsv:2: no rows"):
+        preprocess(TASKS["SST-2"], tmp_path / "data", tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_dictionary_is_read_again(gpt2_files, tmp_path):
+    bpe = shutil.copytree(gpt2_files, tmp_path / "bpe")
+    write_sst2(tmp_path / "data", [("good", 1), ("bad", 0)])
+    out, settings = tmp_path / "out", Settings("gpt2", bpe)
+    preprocess(TASKS["SST-2"], tmp_path / "data", out, settings)
+    before = stored(out / "input0", "train")
+    (bpe / "dict.txt").write_text("a 1\n" + (bpe / "dict.txt").read_text())
+    preprocess(TASKS["SST-2"], tmp_path / "data", out, settings)
+    assert stored(out / "input0", "train") == [[*(i + 1 for i in row[:-1]), 2] for row in before]
+
+
+def test_a_byte_order_mark_in_line_aligned_files(gpt2_files, tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.label").write_bytes(b"\xef\xbb\xbfno\r\nyes\r\n")
+        (tmp_path / f"{name}.input0").write_bytes(b"one\ntwo\n")
+    task = custom_task(("no", "yes"))
+    report = preprocess(task, tmp_path, tmp_path / "out", Settings("gpt2", gpt2_files))
+    file = report.files["train.input0, train.label"]
+    assert (file.byte_order_mark, file.crlf) == (True, True)
+    assert set(file.sha256) == {"train.input0", "train.label"}
+    assert stored(tmp_path / "out" / "label", "train") == [[4, 2], [5, 2]]

@@ -14,6 +14,7 @@ from scl_fairseq.data import sampling, splits, synthetic
 from scl_fairseq.data.manifest import Manifest
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.sampling import Size
+from scl_fairseq.data.sources import open_folder
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import TASKS, custom_task
 from tests import runs
@@ -203,6 +204,41 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
         Manifest.read(tmp_path / "manifest.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("source_sha256", {}),
+        ("source_sha256", []),
+        ("source_sha256", {"train.tsv": 5}),
+        ("row_ids", [1]),
+        ("row_ids", {"train": 5, "dev": [], "test": []}),
+        ("row_ids", {"train": [1, 1], "dev": [], "test": []}),
+        ("row_ids", {"train": [[1]], "dev": [], "test": []}),
+        ("row_ids", {"train": [1], "dev": [2]}),
+        ("task", 5),
+        ("labels", ["0"]),
+        ("columns", {"label_column": []}),
+        ("seed", -1),
+    ],
+)
+def test_a_manifest_that_was_changed_is_refused(corpus, tmp_path, name, value):
+    written = sampling.write_samples(TWO, corpus, tmp_path / "out", Size(20), 1, seed=3)
+    path = written.folders[0] / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(ValueError, match=rf"manifest\.json: {name} is not what"):
+        Manifest.read(path)
+
+
+def test_every_source_file_needs_its_checksum(corpus, tmp_path):
+    written = sampling.write_samples(TWO, corpus, tmp_path / "out", Size(20), 1, seed=3)
+    path = written.folders[0] / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["source_sha256"]["dev.tsv"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"dev\.tsv: SHA-256 .*, expected no such file"):
+        sampling.redraw(Manifest.read(path), corpus, tmp_path / "again")
+
+
 def test_a_custom_tasks_manifest_has_its_columns(tmp_path):
     task = custom_task(("no", "yes"), "answer", ("left", "right"))
     rows = "".join(f"l{i}\t{'no' if i % 3 else 'yes'}\tr{i}\n" for i in range(30))
@@ -271,3 +307,51 @@ def test_the_command_and_its_workers_draw_the_same(corpus, tmp_path):
     for path in (tmp_path / "here").rglob("*.*"):
         other = tmp_path / "command" / path.relative_to(tmp_path / "here")
         assert path.read_bytes() == other.read_bytes()
+
+
+def write_custom(folder, labels, sentence="sentence {}"):
+    folder.mkdir(exist_ok=True)
+    rows = "".join(f"{label}\t{sentence.format(i)}\tb\n" for i in range(6) for label in labels)
+    for name in ("train", "dev"):
+        (folder / f"{name}.tsv").write_text("label\tsentence\tsecond\n" + rows)
+
+
+def test_many_labels(tmp_path):
+    labels = tuple(f"class{i}" for i in range(150))
+    write_custom(tmp_path / "data", labels)
+    task = custom_task(labels)
+    written = sampling.write_samples(
+        task, tmp_path / "data", tmp_path / "out", Size(per_class=2), 1, seed=0
+    )
+    assert written.label_counts["train"] == dict.fromkeys(labels, 2)
+
+
+def test_a_sample_of_other_labels_or_sentences_is_refused(tmp_path):
+    write_custom(tmp_path / "data", ("no", "yes"))
+    pairs = custom_task(("no", "yes"), sentence_columns=("sentence", "second"))
+    written = sampling.write_samples(pairs, tmp_path / "data", tmp_path / "out", Size(4), 1, seed=0)
+    assert open_folder(pairs, written.folders[0]).is_sample
+    for other in (
+        custom_task(("yes", "no"), sentence_columns=("a", "b")),
+        custom_task(("no", "yes")),
+    ):
+        with pytest.raises(
+            ValueError, match="is a few-shot sample of custom with the labels no, yes"
+        ):
+            open_folder(other, written.folders[0])
+
+
+def test_a_tab_in_a_sentence_cannot_be_sampled(tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.label").write_text("no\nyes\n" * 4)
+        (tmp_path / f"{name}.input0").write_text("a\tb\n" * 8)
+    with pytest.raises(ValueError, match=r"train\.input0:\d+: a tab in a sentence"):
+        sampling.write_samples(
+            custom_task(("no", "yes")), tmp_path, tmp_path / "out", Size(2), 1, 0
+        )
+
+
+def test_a_malformed_test_set_does_not_matter(corpus, tmp_path):
+    source = shutil.copytree(corpus, tmp_path / "data")
+    (source / "test.tsv").write_text("nonsense\n")
+    assert sampling.write_samples(TWO, source, tmp_path / "out", Size(4), 1, 0).folders
