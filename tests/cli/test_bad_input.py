@@ -131,7 +131,7 @@ def run_refused(main, arguments, message, capsys, tmp_path, destination):
         assert re.search(message, error), error
         assert snapshot(tmp_path) == before
         if not old:
-            (destination / "label").mkdir(parents=True)
+            (destination / "label").mkdir(parents=True, exist_ok=True)
             (destination / "label" / "dict.txt").write_text("old\n")
             (destination / "preprocess.json").write_text("{}\n")
 
