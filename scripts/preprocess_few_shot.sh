@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Draw few-shot samples of GLUE tasks and binarise them for fairseq-train; --help says more.
 set -euo pipefail
+# shellcheck source=scripts/prepare.sh
+. "$(dirname "${BASH_SOURCE[0]}")/prepare.sh"
 
 usage() {
     cat <<END
@@ -22,13 +24,6 @@ example:
 END
 }
 
-fail() { echo "error: $*" >&2; exit 2; }
-
-find_command() {
-    command -v "$1" || command -v "$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/$1" ||
-        fail "$1 was not found; 'make setup' installs it"
-}
-
 check_number() {
     case $2 in '' | *[!0-9]*) fail "$1: $2 is not a number" ;; esac
 }
@@ -40,20 +35,12 @@ glue=$1 bpe=$2 out=$3
 num_samples=${NUM_SAMPLES:-10} seed=${SEED:-1}
 IFS=$', \t\n' read -r -d '' -a tasks <<<"${TASKS:-SST-2 QNLI MNLI}" || true
 IFS=$', \t\n' read -r -d '' -a sizes <<<"${NUM_EXAMPLES:-20 100 1000}" || true
-[ "${#tasks[@]}" -gt 0 ] || fail "TASKS names no task"
 [ "${#sizes[@]}" -gt 0 ] || fail "NUM_EXAMPLES names no number"
 for size in "${sizes[@]}"; do check_number NUM_EXAMPLES "$size"; done
 check_number NUM_SAMPLES "$num_samples"
 check_number SEED "$seed"
 num_samples=$((10#$num_samples)) # not octal where it starts with 0
-missing=
-for task in "${tasks[@]}"; do
-    [ -d "$glue/$task" ] || missing="$missing $glue/$task"
-done
-[ -z "$missing" ] || fail "missing:$missing; scripts/download_glue.sh downloads them"
-for file in encoder.json vocab.bpe dict.txt; do
-    [ -f "$bpe/$file" ] || fail "$bpe/$file is missing; scripts/download_bpe.sh downloads it"
-done
+need_inputs "$glue" "$bpe" "${tasks[@]}"
 sample=$(find_command scl-sample)
 preprocess=$(find_command scl-preprocess)
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Binarise GLUE tasks for fairseq-train with scl-preprocess; --help says more.
 set -euo pipefail
+# shellcheck source=scripts/prepare.sh
+. "$(dirname "${BASH_SOURCE[0]}")/prepare.sh"
 
 usage() {
     cat <<END
@@ -18,13 +20,6 @@ example:
 END
 }
 
-fail() { echo "error: $*" >&2; exit 2; }
-
-find_command() {
-    command -v "$1" || command -v "$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/$1" ||
-        fail "$1 was not found; 'make setup' installs it"
-}
-
 all="SST-2 CoLA MRPC RTE QNLI MNLI"
 case ${1:-} in --help | -h) usage; exit ;; esac
 [ $# -ge 3 ] ||
@@ -36,15 +31,7 @@ for folder in "$glue" "$bpe" "$out"; do
 done
 
 IFS=$', \t\n' read -r -d '' -a tasks <<<"${TASKS:-$all}" || true
-[ "${#tasks[@]}" -gt 0 ] || fail "TASKS names no task"
-missing=
-for task in "${tasks[@]}"; do
-    [ -d "$glue/$task" ] || missing="$missing $glue/$task"
-done
-[ -z "$missing" ] || fail "missing:$missing; scripts/download_glue.sh downloads them"
-for file in encoder.json vocab.bpe dict.txt; do
-    [ -f "$bpe/$file" ] || fail "$bpe/$file is missing; scripts/download_bpe.sh downloads it"
-done
+need_inputs "$glue" "$bpe" "${tasks[@]}"
 preprocess=$(find_command scl-preprocess)
 
 summary=

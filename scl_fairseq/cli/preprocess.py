@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from scl_fairseq.data.encode import Settings
     from scl_fairseq.data.preprocess import preprocess
 
+    if options.workers == 1:  # tokenizers would otherwise use all cores
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     started = time.monotonic()
     with byte_bar() as show:
         report = preprocess(

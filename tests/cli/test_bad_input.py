@@ -116,19 +116,22 @@ def snapshot(folder):
     }
 
 
+def assert_refused(main, arguments, message, capsys):
+    try:
+        code = main(list(map(str, arguments)))
+    except SystemExit as end:
+        code = end.code
+    error = capsys.readouterr().err
+    assert code == 2
+    assert len(error.splitlines()) == 1, error
+    assert re.search(message, error), error
+
+
 def run_refused(main, arguments, message, capsys, tmp_path, destination):
     """Both where there is no result yet and where there is an old one."""
     for old in (False, True):
         before = snapshot(tmp_path)
-        try:
-            code = main([*map(str, arguments), "--workers", "1"] if "--workers" not in arguments
-                        else list(map(str, arguments)))  # fmt: skip
-        except SystemExit as end:
-            code = end.code
-        error = capsys.readouterr().err
-        assert code == 2
-        assert len(error.splitlines()) == 1, error
-        assert re.search(message, error), error
+        assert_refused(main, arguments, message, capsys)
         assert snapshot(tmp_path) == before
         if not old:
             (destination / "label").mkdir(parents=True, exist_ok=True)
@@ -297,14 +300,7 @@ def test_samples_that_cannot_be_drawn(case, tmp_path, capsys):
     write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD, **files})
     named = ["--task", "SST-2", "--data-dir", tmp_path / "data", "--out", tmp_path / "some" / "out"]
     before = snapshot(tmp_path)
-    try:
-        code = sample.main(list(map(str, [*named, *further])))
-    except SystemExit as end:
-        code = end.code
-    error = capsys.readouterr().err
-    assert code == 2
-    assert len(error.splitlines()) == 1, error
-    assert re.search(message, error), error
+    assert_refused(sample.main, [*named, *further], message, capsys)
     assert snapshot(tmp_path) == before
 
 

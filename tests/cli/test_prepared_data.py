@@ -109,6 +109,11 @@ def test_the_few_shot_script_does_the_whole_way(gpt2_files, tmp_path):
         assert report["splits"]["train"]["rows"] == int(size)
 
 
+def let_ctrl_c_in():
+    """A shell that runs the tests in the background has its children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path):
     """Ctrl-C reaches every process of the terminal; a batch system's SIGTERM the command alone."""
@@ -129,6 +134,7 @@ def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=let_ctrl_c_in,
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.*.new/input0/train.bin")):
@@ -162,6 +168,7 @@ def test_signals_while_many_workers_start(tmp_path):
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=let_ctrl_c_in,
         )
         time.sleep(0.25 + 0.05 * turn)
         if turn % 2:

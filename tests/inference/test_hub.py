@@ -65,7 +65,16 @@ def small_gpt2(tiny, gpt2_files, tmp_path_factory):
 
 @pytest.mark.parametrize("bpe", ["wordpiece", "gpt2"])
 def test_raw_sentences_get_the_predictions_that_validation_counted(tiny, small_gpt2, tmp_path, bpe):
-    options = ["--max-epoch", 6, "--best-checkpoint-metric", "accuracy", "--scl-lambda", 0.5]
+    options = [
+        "--max-epoch",
+        12,
+        "--lr",
+        "3e-3",
+        "--best-checkpoint-metric",
+        "accuracy",
+        "--scl-lambda",
+        0.5,
+    ]
     options += ["--maximize-best-checkpoint-metric", "--no-epoch-checkpoints"]
     if bpe == "wordpiece":
         data, overrides = tiny.data, {"bpe": bpe, "wordpiece_vocab": tiny.encoder / "vocab.txt"}

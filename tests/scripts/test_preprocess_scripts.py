@@ -184,6 +184,7 @@ def test_a_missing_command_is_told(run, calls, tmp_path, script):
     copy = tmp_path / "scripts" / script
     copy.parent.mkdir()
     shutil.copy(SCRIPTS / script, copy)
+    shutil.copy(SCRIPTS / "prepare.sh", copy.parent)
     (tmp_path / "tools" / "scl-preprocess").unlink()
     line = refusal(run(copy, *FOLDERS))
     assert line == "error: scl-preprocess was not found; 'make setup' installs it"
