@@ -367,3 +367,16 @@ def test_a_byte_order_mark_in_line_aligned_files(gpt2_files, tmp_path):
     assert (file.byte_order_mark, file.crlf) == (True, True)
     assert set(file.sha256) == {"train.input0", "train.label"}
     assert stored(tmp_path / "out" / "label", "train") == [[4, 2], [5, 2]]
+
+
+def test_a_label_in_another_spelling_is_accepted_and_said(gpt2_files, tmp_path):
+    rows = "0\ta\tb\tentailment\n1\ta\tb\tnot entailment\n"
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("index\tquestion\tsentence\tlabel\n" + rows)
+    report = preprocess(TASKS["QNLI"], tmp_path, tmp_path / "out", Settings("gpt2", gpt2_files))
+    assert stored(tmp_path / "out" / "label", "train") == [[4, 2], [5, 2]]
+    file = report.files["train.tsv"]
+    assert file.respelled_lines == [3]
+    assert list(file.lines()) == [
+        "train.tsv: 1 row with a label in another spelling than the task's accepted (line 3)"
+    ]
