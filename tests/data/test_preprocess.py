@@ -248,6 +248,8 @@ def test_label_indices_are_the_same_for_every_sentiment_task(gpt2_files, tmp_pat
         out = tmp_path / f"{name}-bin"
         preprocess(TASKS[name], tmp_path / name, out, Settings("gpt2", gpt2_files))
         assert stored(out / "label", "train") == [[5, 2], [5, 2], [4, 2]], name
+        names = "0 1\n1 1\n" if name == "SST-2" else "negative 1\npositive 1\n"
+        assert (out / "label" / "dict.txt").read_text() == names
 
 
 def test_mnli_has_two_dev_and_two_test_sets(gpt2_files, tmp_path):
@@ -274,6 +276,8 @@ def test_mnli_has_two_dev_and_two_test_sets(gpt2_files, tmp_path):
         preprocess(TASKS["MNLI"], tmp_path, out, Settings("gpt2", gpt2_files), split)
         assert sorted(p.stem for p in (out / "input1").glob("*.bin")) == sorted(outputs)
         assert stored(out / "label", "valid1") == [[6, 2], [4, 2], [5, 2]]
+        dictionary = (out / "label" / "dict.txt").read_text()
+        assert dictionary == "contradiction 1\nneutral 1\nentailment 1\n"
         assert not (out / "label" / "test1.bin").exists()
 
 
