@@ -115,3 +115,19 @@ def test_a_record_that_never_ends_is_not_read_to_the_end_of_the_file(tmp_path, m
     path.write_text('"1","fine"\n"2","never closed\n' + "text\n" * 1000)
     with pytest.raises(ValueError, match=r"train\.csv:2: a row of over .* closing quote"):
         list(read_blocks(open_source(TASKS["Yelp-2"], path)))
+
+
+def test_an_error_far_down_names_its_line(gpt2_files, tmp_path):
+    """In a block that another process reads."""
+    from scl_fairseq.data.encode import Settings
+    from scl_fairseq.data.preprocess import preprocess
+
+    rows = [f"sentence number {i}\t{i % 2}\n" for i in range(60_000)]
+    rows[50_001] = "sentence\t2\n"
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("sentence\tlabel\n" + "".join(rows))
+    with pytest.raises(ValueError, match=r"train\.tsv:50003: unknown label '2'"):
+        preprocess(
+            TASKS["SST-2"], tmp_path, tmp_path / "out", Settings("gpt2", gpt2_files), workers=2
+        )
+    assert not (tmp_path / "out").exists()
