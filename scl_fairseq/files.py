@@ -24,8 +24,10 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM wait until the block has ended."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """SIGINT, SIGTERM and SIGHUP wait until the block has ended."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    )
     try:
         yield
     finally:
@@ -79,7 +81,9 @@ def _check_place(folder: Path, place: Path, is_ours: Callable[[Path], bool]) -> 
         return
     if place.is_dir() and not any(place.iterdir()):
         pass
-    elif not place.is_dir() or not is_ours(place):
+    elif not place.is_dir():
+        raise ValueError(f"{folder} is a file; name a new or an empty folder")
+    elif not is_ours(place):
         raise ValueError(f"{folder} holds something else; name a new or an empty folder")
     if os.path.ismount(place):
         raise ValueError(f"{folder} is a mount point and cannot be replaced; name a folder in it")

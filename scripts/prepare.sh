@@ -16,7 +16,7 @@ need_inputs() {
     for task; do
         [ -d "$glue/$task" ] || missing="$missing $glue/$task"
     done
-    [ -z "$missing" ] || fail "missing:$missing; scripts/download_glue.sh downloads them"
+    [ -z "$missing" ] || fail "missing:$missing; scripts/download_glue.sh downloads tasks, TASKS=... narrows them"
     for file in encoder.json vocab.bpe dict.txt; do
         [ -f "$bpe/$file" ] || fail "$bpe/$file is missing; scripts/download_bpe.sh downloads it"
     done

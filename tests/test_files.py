@@ -42,7 +42,7 @@ def test_what_is_not_ours_stays(tmp_path):
     (tmp_path / "thesis.txt").touch()
     for place in (tmp_path, tmp_path / "thesis.txt"):
         with (
-            pytest.raises(ValueError, match="holds something else"),
+            pytest.raises(ValueError, match=r"holds something else|is a file"),
             replaced_folder(place, is_ours=lambda folder: not names(folder)),
         ):
             pass

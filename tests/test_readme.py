@@ -55,7 +55,8 @@ def test_the_loss_example_runs():
     assert scope["loss"] > 0
 
 
-OWN = sorted(set(re.findall(r"(?m)(?:^|`)((?:scl-preprocess|scl-sample) --[^`#\n]+)", README)))
+JOINED = README.replace("\\\n", " ")
+OWN = sorted(set(re.findall(r"(?m)(?:^|`)((?:scl-preprocess|scl-sample) --[^`#\n]+)", JOINED)))
 
 
 @pytest.mark.parametrize("line", OWN)

@@ -42,11 +42,15 @@ def _terminated_as_interrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # nohup
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_everywhere() -> None:
@@ -77,7 +81,8 @@ def command(prog: str) -> Callable:
     """Decorate ``main(argv) -> int``: a ValueError or OSError becomes one line and exit code 2.
 
     Any other exception is a fault of the program and keeps its traceback. SIGTERM, which batch
-    systems send, ends the command like Ctrl-C: what it was writing is removed.
+    systems send, and SIGHUP of a closed terminal end the command like Ctrl-C: what it was writing
+    is removed.
     """
 
     def decorate(main: Callable[[Sequence[str] | None], int]) -> Callable:

@@ -15,7 +15,6 @@ from scl_fairseq.data.choices import BPES, GLUE, ON_LONG, SPLITS, TRUNCATE, WORD
 
 PROG = "scl-preprocess"
 FEWEST_POSITIONS = 8
-MANY_UNKNOWN = 0.1
 
 
 def _parser() -> Parser:
@@ -75,10 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = task_of(options)
 
     from scl_fairseq.data.encode import Settings
-    from scl_fairseq.data.preprocess import preprocess
+    from scl_fairseq.data.preprocess import REPORT, preprocess
 
     if options.workers == 1:  # tokenizers would otherwise use all cores
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    there_was_one = (options.destdir / REPORT).exists()
     started = time.monotonic()
     with byte_bar() as show:
         report = preprocess(
@@ -98,19 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{name}: {split.rows} rows ({counts or 'no labels'}), {split.tokens} tokens, "
             f"{split.unknown_tokens} unknown, longest row {split.longest} positions"
         )
-        if split.unknown_tokens > MANY_UNKNOWN * split.tokens:
-            print(f"note: dict.txt lacks much of {name}; does it belong to this encoding?")
     for file in report.files.values():
         for line in file.lines(options.on_long, options.max_positions):
             print(f"note: {line}")
     if report.absent:
         print(f"note: {options.data_dir} has no {', '.join(report.absent)}")
-    print(f"wrote {options.destdir} in {time.monotonic() - started:.1f} s; fairseq-train needs:")
+    did = "replaced" if there_was_one else "wrote"
+    seconds = time.monotonic() - started
+    print(f"{did} {options.destdir} in {seconds:.1f} s; fairseq-train needs:")
     separator = ["--separator-token", "2"] if task.num_inputs == 2 else []
     if options.bpe == WORDPIECE:
         separator = []
     flags = ["--task", "sentence_prediction", "--num-classes", str(len(task.labels))]
-    flags += ["--init-token", "0", *separator, "--max-positions", str(options.max_positions)]
+    # fairseq's default of 8 leaves the last, smaller batch out, in validation too.
+    flags += ["--init-token", "0", *separator, "--required-batch-size-multiple", "1"]
     print(f"  {shlex.join([str(options.destdir), *flags])}")
     return 0
 

@@ -87,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"note: {line}")
     first, last = written.folders[0], written.folders[-1]
     through = f" to {last.name}" if len(written.folders) > 1 else ""
-    print(f"wrote {first}{through}; each is a --data-dir for scl-preprocess")
+    each = "each is" if through else "it is"
+    print(f"wrote {first}{through}; {each} a --data-dir for scl-preprocess")
     return 0
 
 

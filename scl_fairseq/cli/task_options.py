@@ -56,7 +56,7 @@ def task_of(options: argparse.Namespace) -> Task:
         ValueError: there is no such task, or an option is missing or out of place.
     """
     if options.task is None:
-        raise ValueError("--task is required")
+        raise ValueError(f"--task is required: {', '.join(TASKS)} or {CUSTOM}")
     if options.task.casefold() == CUSTOM:
         if not options.labels:
             raise ValueError(f"--task {CUSTOM} needs --labels, e.g. --labels negative positive")

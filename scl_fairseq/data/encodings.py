@@ -111,6 +111,8 @@ def load_encoder(bpe: str, folder: Path) -> Encoder:
         FileNotFoundError: a file is missing.
     """
     names = _FILES[bpe]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--bpe-dir {folder} is no folder")
     if not (folder / DICTIONARY).is_file():
         needed = names if bpe == GPT2_BPE else names[:1]
         raise FileNotFoundError(
@@ -145,4 +147,4 @@ def _find(folder: Path, bpe: str) -> Path:
             raise ValueError(f"{folder} has several {pattern}: {', '.join(p.name for p in found)}")
         if found:
             return found[0]
-    raise FileNotFoundError(f"{folder} has none of {', '.join(_FILES[bpe])}, for --bpe {bpe}")
+    raise FileNotFoundError(f"{folder} has no {' or '.join(_FILES[bpe])}, which --bpe {bpe} needs")

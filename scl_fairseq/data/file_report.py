@@ -22,6 +22,7 @@ class FileReport:
         byte_order_mark: it starts with one.
         dropped_lines: left out for a wrong number of fields.
         long_lines: rows with more positions than allowed.
+        respelling: another spelling of a label, and the task's.
         respelled_lines: rows whose label has another spelling than the task's.
         empty_lines: rows with an empty sentence.
     """
@@ -32,13 +33,15 @@ class FileReport:
     byte_order_mark: bool = False
     dropped_lines: list[int] = field(default_factory=list)
     long_lines: list[int] = field(default_factory=list)
+    respelling: str = ""
     respelled_lines: list[int] = field(default_factory=list)
     empty_lines: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, source: Source) -> FileReport:
         """The report of a file of which only the beginning is known."""
-        return cls(source.name, byte_order_mark=source.has_bom)
+        spellings = (f"{other!r} for {own!r}" for other, own in source.respellings.items())
+        return cls(source.name, byte_order_mark=source.has_bom, respelling=", ".join(spellings))
 
     def note(self, records: Records) -> None:
         """Take up what is special about a block of the file."""
@@ -62,7 +65,7 @@ class FileReport:
         if self.respelled_lines:
             rows = _rows(self.respelled_lines)
             yield (
-                f"{name}: {rows} with a label in another spelling than the task's accepted"
+                f"{name}: {rows} with the label {self.respelling} accepted"
                 f"{_listed(self.respelled_lines)}"
             )
         if self.empty_lines:
@@ -81,5 +84,5 @@ def _rows(lines: Sequence[int]) -> str:
 
 def _listed(lines: Sequence[int]) -> str:
     shown = ", ".join(map(str, lines[:LISTED]))
-    more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+    more = f" and {len(lines) - LISTED} more, all in preprocess.json" if len(lines) > LISTED else ""
     return f" (line{'s' if len(lines) > 1 else ''} {shown}{more})"

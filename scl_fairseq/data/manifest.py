@@ -52,13 +52,15 @@ class Manifest:
         Raises:
             ValueError: it is none, or a value of it cannot be right.
         """
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file")
         try:
             values = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: not a sample's manifest ({error})") from None
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
-            raise ValueError(f"{path}: not a sample's manifest (expected {', '.join(names)})")
+            raise ValueError(f"{path}: not a sample's manifest of this version")
         for name, is_right in _RIGHT.items():
             if not is_right(values[name]):
                 raise ValueError(f"{path}: {name} is not what a sample's manifest has there")

@@ -44,6 +44,7 @@ _GLUE_NAMES = {
     "test_mismatched": "test1",
 }
 _PAPER_NAMES = {"train": "train", "dev": "test", "dev_mismatched": "test1"}
+MANY_UNKNOWN = 0.5
 _NOTHING = np.zeros(0, np.int64)
 
 
@@ -157,7 +158,10 @@ def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -
     sizes = {label: len(of_class) for label, of_class in rows.items()}
     try:
         if len(dev.rows) > len(train.rows) - len(task.labels):
-            raise ValueError(f"cannot set aside {len(dev.rows)} of {len(train.rows)} rows")
+            raise ValueError(
+                f"{len(train.rows)} rows, expected more than the {len(dev.rows)} of dev, as many "
+                f"as --split {PAPER} takes from train; --split {GLUE} takes none"
+            )
         counts = allocate(len(dev.rows), sizes)
     except ValueError as error:
         raise ValueError(f"{folder.sources['train'].path}: {error}") from None
@@ -212,6 +216,18 @@ def _encode_all(
             path.name: checksums[path.name] for path in source.paths
         }
     _check_classes(task, plans, report)
+    _check_known(settings, report)
+
+
+def _check_known(settings: Settings, report: Report) -> None:
+    """Refuse a dictionary of another encoding, in which nearly every token is unknown."""
+    for name, split in report.splits.items():
+        share = split.unknown_tokens / split.tokens
+        if share > MANY_UNKNOWN:
+            raise ValueError(
+                f"{settings.bpe_dir}: dict.txt lacks {share:.0%} of the tokens of {name}; it does "
+                f"not belong to this {settings.bpe}"
+            )
 
 
 def _within(rows: np.ndarray, block: Block) -> np.ndarray:

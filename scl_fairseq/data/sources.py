@@ -121,6 +121,8 @@ def open_folder(
         if split not in sources:
             inside = folder / task.name / files[split]
             hint = f"; did you mean {folder / task.name}?" if inside.exists() else ""
+            if (folder / "sample0").is_dir():
+                hint = f"; it holds samples, name one of them: {folder / 'sample0'}"
             raise FileNotFoundError(f"{folder} has no {files[split]}{hint}")
     absent = tuple(name for split, name in files.items() if split not in sources)
     return DataFolder(sources, absent, is_sample)
@@ -198,6 +200,11 @@ def _line_aligned(task: Task, folder: Path, split: str) -> Source | None:
     inputs = [folder / f"{split}.input{i}" for i in range(task.num_inputs)]
     if not inputs[0].exists():
         return None
+    second = folder / f"{split}.input{task.num_inputs}"
+    if second.exists():
+        raise ValueError(
+            f"{second} is there too; for pairs name two --sentence-columns, e.g. first second"
+        )
     for path in (*inputs[1:], *([] if split == "test" else [label])):
         if not path.exists():
             raise FileNotFoundError(f"{inputs[0]} is there, but {path.name} is not")

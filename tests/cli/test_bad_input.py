@@ -85,7 +85,7 @@ CASES = {
     "labels of another's task": ("SST-2", {}, ["--labels", "a", "b"], r"--labels goes with"),
     "custom without labels": ("custom", {}, [], r"--task custom needs --labels"),
     "the same label twice": ("custom", {}, ["--labels", "0", "0"], r"two or more different labels"),
-    "no such bpe-dir": ("SST-2", {}, ["--bpe-dir", "nowhere"], r"nowhere has no dict\.txt"),
+    "no such bpe-dir": ("SST-2", {}, ["--bpe-dir", "nowhere"], r"--bpe-dir nowhere is no folder"),
     "bad number": ("SST-2", {}, ["--workers", "0"], r"--workers: '0', expected a whole number"),
     "few positions": ("SST-2", {}, ["--max-positions", "2"], r"expected a whole number from 8 on"),
 }  # fmt: skip
@@ -96,6 +96,7 @@ ALIGNED_CASES = {
     "fewer second": ({"dev.input1": b"c\n"}, r"dev\.input1:2: no such line, .* dev\.input0"),
     "no labels": ({"dev.label": None}, r"dev\.input0 is there, but dev\.label is not"),
     "unknown label": ({"train.label": b"yes\nmaybe\n"}, r"train\.label:2: unknown label 'maybe'"),
+    "a third input": ({"train.input2": b"e\nf\n"}, r"train\.input2 is there too; for pairs"),
     "empty": ({"train.input1": b""}, r"train\.input1:1: empty file"),
 }
 
@@ -221,6 +222,28 @@ def test_gpt2_files_that_fairseq_reads_otherwise(
     (bpe / name).write_bytes(change((bpe / name).read_bytes()))
     named = [*arguments("SST-2"), "--bpe-dir", bpe]
     run_refused(preprocess.main, named, message, capsys, tmp_path, tmp_path / "some" / "out")
+
+
+def test_a_dictionary_of_another_encoding(arguments, gpt2_files, tmp_path, capsys):
+    write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    bpe = shutil.copytree(gpt2_files, tmp_path / "bpe")
+    (bpe / "dict.txt").write_text("the 1\nfilm 1\n")
+    out = tmp_path / "some" / "out"
+    named = [*arguments("SST-2"), "--bpe-dir", bpe]
+    message = r"dict\.txt lacks \d+% of the tokens of train"
+    run_refused(preprocess.main, named, message, capsys, tmp_path, out)
+
+
+def test_what_is_printed_is_what_training_needs(arguments, tmp_path, capsys):
+    write(tmp_path / "data", dict.fromkeys(("train.tsv", "dev.tsv"), RTE.format(0, 1).encode()))
+    for begin in ("wrote", "replaced"):
+        assert preprocess.main(list(map(str, arguments("RTE")))) == 0
+        *_, said, flags = capsys.readouterr().out.splitlines()
+        assert said.startswith(f"{begin} {tmp_path / 'some' / 'out'} in ")
+        assert flags.split()[1:] == [
+            "--task", "sentence_prediction", "--num-classes", "2", "--init-token", "0",
+            "--separator-token", "2", "--required-batch-size-multiple", "1",
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["[]", '{"do_lower_case": "yes"}', "{"])

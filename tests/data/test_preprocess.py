@@ -270,7 +270,7 @@ def test_mnli_has_two_dev_and_two_test_sets(gpt2_files, tmp_path):
     ):
         out = tmp_path / split
         if split == "paper":
-            with pytest.raises(ValueError, match="cannot set aside 3 of 3 rows"):
+            with pytest.raises(ValueError, match="3 rows, expected more than the 3 of dev"):
                 preprocess(TASKS["MNLI"], tmp_path, out, Settings("gpt2", gpt2_files), split)
             continue
         preprocess(TASKS["MNLI"], tmp_path, out, Settings("gpt2", gpt2_files), split)
@@ -382,5 +382,5 @@ def test_a_label_in_another_spelling_is_accepted_and_said(gpt2_files, tmp_path):
     file = report.files["train.tsv"]
     assert file.respelled_lines == [3]
     assert list(file.lines()) == [
-        "train.tsv: 1 row with a label in another spelling than the task's accepted (line 3)"
+        "train.tsv: 1 row with the label 'not entailment' for 'not_entailment' accepted (line 3)"
     ]
