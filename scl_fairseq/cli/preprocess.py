@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = task_of(options)
 
     from scl_fairseq.data.encode import Settings
+    from scl_fairseq.data.file_report import LISTED
     from scl_fairseq.data.preprocess import REPORT, preprocess
 
     if options.workers == 1:  # tokenizers would otherwise use all cores
@@ -101,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for file in report.files.values():
         for line in file.lines(options.on_long, options.max_positions):
             print(f"note: {line}")
+    if any(len(lines) > LISTED for file in report.files.values() for lines in file.lists()):
+        print(f"note: {options.destdir / REPORT} lists every line")
     if report.absent:
         print(f"note: {options.data_dir} has no {', '.join(report.absent)}")
     did = "replaced" if there_was_one else "wrote"

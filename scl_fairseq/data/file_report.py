@@ -50,6 +50,10 @@ class FileReport:
         self.respelled_lines += records.respelled
         self.empty_lines += records.empty
 
+    def lists(self) -> tuple[list[int], ...]:
+        """Its lists of line numbers."""
+        return self.dropped_lines, self.long_lines, self.respelled_lines, self.empty_lines
+
     def lines(self, on_long: str = "", max_positions: int = 0) -> Iterator[str]:
         """Sentences for the user, none where nothing was special."""
         name = self.path
@@ -84,5 +88,5 @@ def _rows(lines: Sequence[int]) -> str:
 
 def _listed(lines: Sequence[int]) -> str:
     shown = ", ".join(map(str, lines[:LISTED]))
-    more = f" and {len(lines) - LISTED} more, all in preprocess.json" if len(lines) > LISTED else ""
+    more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
     return f" (line{'s' if len(lines) > 1 else ''} {shown}{more})"
