@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# A process that cannot be seen may run in another container of the same name.
+LEFT_ALONE_SECONDS = 3600
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,9 +61,10 @@ def replaced_folder(
     temporary = None
     try:
         _make_parents(place.parent, made)
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{place.name[:100]}.", suffix=".new", dir=place.parent)
-        )
+        with contextlib.suppress(OSError):  # another run may be at it
+            _sweep(place)
+        prefix = f"{_prefix(place)}{os.getpid()}."
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".new", dir=place.parent))
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)  # mkdtemp's 0700 would keep colleagues out
@@ -89,6 +96,34 @@ def _check_place(folder: Path, place: Path, is_ours: Callable[[Path], bool]) -> 
         raise ValueError(f"{folder} is a mount point and cannot be replaced; name a folder in it")
     if place in (Path.cwd(), *Path.cwd().parents):
         raise ValueError(f"{folder} holds the current folder and cannot be replaced")
+
+
+def _prefix(place: Path) -> str:
+    host = re.sub(r"\W", "_", socket.gethostname())
+    return f".{place.name[:100]}.{host}."
+
+
+def _sweep(place: Path) -> None:
+    """Remove what killed runs of this machine have left beside ``place``."""
+    left = re.compile(re.escape(_prefix(place)) + r"(\d+)\.\w+\.(new|old)")
+    for path in place.parent.iterdir():
+        match = left.fullmatch(path.name)
+        if not match or _is_running(int(match[1])):
+            continue
+        if match[2] == "old" and not place.exists():  # killed between the two renames
+            path.rename(place)
+        elif time.time() - path.stat().st_mtime > LEFT_ALONE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _swap(temporary: Path, place: Path, old: Path) -> None:

@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +98,41 @@ def test_parents_go_again_when_the_last_cannot_be_made(tmp_path):
     with pytest.raises(OSError), replaced_folder(tmp_path / "new" / ("x" * 300) / "result"):  # noqa: PT011
         pass
     assert names(tmp_path) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from scl_fairseq import files
+with files.replaced_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").touch()
+    if sys.argv[2] == "in the swap":
+        place, old = Path(sys.argv[1]), folder.with_suffix(".old")
+        place.rename(old)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["while writing", "in the swap"])
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path, when):
+    place = tmp_path / "result"
+    place.mkdir()
+    (place / "old").touch()
+    done = subprocess.run([sys.executable, "-c", KILLED, place, when], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob(".result.*.new")
+    running = left.with_name(left.name.replace(left.name.split(".")[3], str(os.getpid()), 1))
+    running.mkdir()  # of a run that goes on
+
+    def write_again():
+        with replaced_folder(place, is_ours=lambda folder: names(folder) == ["old"]):
+            assert names(place) == ["old"]
+            raise InterruptedError
+
+    for is_old in (False, True):  # at first it may be somebody's whom we cannot see
+        if is_old:
+            os.utime(left, (0, 0))
+        with pytest.raises(InterruptedError):
+            write_again()
+        assert left.exists() != is_old
+    assert names(tmp_path) == [running.name, "result"]
