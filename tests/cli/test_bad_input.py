@@ -191,6 +191,8 @@ def test_missing_and_malformed_bpe_files(bpe, arguments, tmp_path, capsys):
     names = {"gpt2": "encoder.json", "wordpiece": "vocab.txt",
              "sentencepiece": "sentencepiece.bpe.model", "fastbpe": "bpecodes"}  # fmt: skip
     write(tmp_path / "data", {"train.tsv": GOOD, "dev.tsv": GOOD})
+    if bpe == "fastbpe":
+        pytest.importorskip("fastBPE")
     write(tmp_path / "missing", {"dict.txt": b"a 1\n"})
     named = [*arguments("SST-2"), "--bpe", bpe, "--bpe-dir", tmp_path / "missing"]
     out = tmp_path / "some" / "out"
