@@ -51,6 +51,7 @@ from benchmarks.pipelines import (
 )
 from benchmarks.process_memory import POLL_SECONDS, Memory, peak_memory
 from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.task_options import positive
 from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
@@ -63,13 +64,6 @@ MB = 1_000_000
 SMALL_ROWS = 100
 QUICK_DEV_ROWS = 50
 QUICK = {"sst2_rows": 400, "qnli_rows": 300, "memory_rows": [200, 2000], "repetitions": 1}
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, byte_bar, command
 from scl_fairseq.cli.task_options import add_task_options, at_least, task_of
-from scl_fairseq.data.choices import BPES, GLUE, ON_LONG, SPLITS, TRUNCATE, WORDPIECE
+from scl_fairseq.data.choices import BPES, GLUE, ON_LONG, SPLITS, TRUNCATE
 
 PROG = "scl-preprocess"
 FEWEST_POSITIONS = 8
@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if options.workers == 1:  # tokenizers would otherwise use all cores
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    settings = Settings(options.bpe, options.bpe_dir, options.max_positions, options.on_long)
     there_was_one = (options.destdir / REPORT).exists()
     started = time.monotonic()
     with byte_bar() as show:
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             task,
             options.data_dir,
             options.destdir,
-            Settings(options.bpe, options.bpe_dir, options.max_positions, options.on_long),
+            settings,
             split=options.split,
             seed=options.seed,
             strict=options.strict,
@@ -109,9 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     did = "replaced" if there_was_one else "wrote"
     seconds = time.monotonic() - started
     print(f"{did} {options.destdir} in {seconds:.1f} s; fairseq-train needs:")
-    separator = ["--separator-token", "2"] if task.num_inputs == 2 else []
-    if options.bpe == WORDPIECE:
-        separator = []
+    is_separated = task.num_inputs == 2 and settings.has_separator
+    separator = ["--separator-token", "2"] if is_separated else []
     flags = ["--task", "sentence_prediction", "--num-classes", str(len(task.labels))]
     # fairseq's default of 8 leaves the last, smaller batch out, in validation too.
     flags += ["--init-token", "0", *separator, "--required-batch-size-multiple", "1"]

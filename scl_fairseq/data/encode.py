@@ -10,9 +10,9 @@ import numpy as np
 
 from scl_fairseq.data.binarize import join
 from scl_fairseq.data.blocks import Block
-from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE
+from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE, WORDPIECE
 from scl_fairseq.data.dictionary import EOS, SPECIAL_SYMBOLS, UNK
-from scl_fairseq.data.encodings import WITHOUT_SEPARATOR, Encoder, load_encoder
+from scl_fairseq.data.encodings import Encoder, load_encoder
 from scl_fairseq.data.long_rows import positions, shortened
 from scl_fairseq.data.records import Records, parse
 
@@ -31,6 +31,11 @@ class Settings:
     bpe_dir: Path
     max_positions: int = 512
     on_long: str = TRUNCATE
+
+    @property
+    def has_separator(self) -> bool:
+        """Whether training puts one before the second text: RoBERTa and its kin, not BERT."""
+        return self.bpe != WORDPIECE
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,7 @@ def _fit(
     done: Encoded,
 ) -> np.ndarray:
     """Shorten long rows in place, or leave them out; returns the places of the rows that stay."""
-    separator = settings.bpe not in WITHOUT_SEPARATOR
-    fixed = positions([0] * len(texts), separator)
+    fixed = positions([0] * len(texts), settings.has_separator)
     totals = np.full(len(records.rows), fixed, np.int64)
     for column in texts:
         totals += np.fromiter(map(len, column), np.int64, len(column)) // itemsize
@@ -146,8 +150,7 @@ def _part(
         for column in texts
     ]
     lengths = [part[1] for part in inputs]
-    separator = settings.bpe not in WITHOUT_SEPARATOR
-    longest = positions(np.stack(lengths), separator).max() if chosen else 0
+    longest = positions(np.stack(lengths), settings.has_separator).max() if chosen else 0
     return Part(
         inputs=inputs,
         labels=np.asarray(records.labels, np.int64)[places] if records.labels else None,

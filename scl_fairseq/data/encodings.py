@@ -25,8 +25,6 @@ _FILES = {
     SENTENCEPIECE: ("sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "*.model"),
     FASTBPE: ("bpecodes", "codes", "bpe.codes", "*.codes"),
 }
-# A converted BERT reads pairs without it, RoBERTa and its kin with it.
-WITHOUT_SEPARATOR = frozenset({WORDPIECE})
 YOUNG_PIECES = 30_000  # memory must not grow with the file; this is some 10 MB
 
 

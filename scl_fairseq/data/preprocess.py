@@ -113,7 +113,7 @@ def preprocess(
     Raises:
         ValueError, OSError: bad input; the destination is as it was then.
     """
-    state = make_state(settings)
+    _, encoder = make_state(settings)
     workers = workers or available_cores()
     folder = open_folder(task, data_dir, strict)
     if split == PAPER and folder.is_sample:
@@ -132,9 +132,10 @@ def preprocess(
             absent=folder.absent if split == GLUE else (),
             versions=versions.installed(),
         )
-        _encode_all(task, plans, settings, target, workers, report, on_progress)
+        dictionary = encoder.dictionary
+        _encode_all(task, plans, settings, dictionary, target, workers, report, on_progress)
         for part in range(task.num_inputs):
-            write_text(target / f"input{part}" / "dict.txt", state[1].dictionary.text)
+            write_text(target / f"input{part}" / "dict.txt", dictionary.text)
         write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
         write_text(target / REPORT, json.dumps(asdict(report), indent=1) + "\n")
     return report
@@ -179,6 +180,7 @@ def _encode_all(
     task: Task,
     plans: list[_Plan],
     settings: Settings,
+    dictionary: Dictionary,
     target: Path,
     workers: int,
     report: Report,
@@ -194,7 +196,6 @@ def _encode_all(
 
     for source in sources:
         report.files[source.name] = FileReport.of(source)
-    dictionary = make_state(settings)[1].dictionary
     with ExitStack() as stack:
         outputs = {
             name: stack.enter_context(_Output(task, target, name, dictionary))

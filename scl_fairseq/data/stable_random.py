@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
-from typing import TypeVar
-
-Item = TypeVar("Item")
 
 
 class StableRandom:
@@ -30,10 +26,6 @@ class StableRandom:
         """An integer from 0 to ``bound`` - 1."""
         return int(self._random.random() * bound)
 
-    def choice(self, items: Sequence[Item]) -> Item:
-        """One of ``items``."""
-        return items[self.below(len(items))]
-
     def sample(self, bound: int, count: int) -> list[int]:
         """``count`` different integers below ``bound``, in random order.
 
@@ -46,7 +38,3 @@ class StableRandom:
             result.append(moved.get(other, other))
             moved[other] = moved.get(place, place)
         return result
-
-    def shuffled(self, items: Sequence[Item]) -> list[Item]:
-        """``items`` in random order."""
-        return [items[place] for place in self.sample(len(items), len(items))]

@@ -384,3 +384,16 @@ def test_a_label_in_another_spelling_is_accepted_and_said(gpt2_files, tmp_path):
     assert list(file.lines()) == [
         "train.tsv: 1 row with the label 'not entailment' for 'not_entailment' accepted (line 3)"
     ]
+
+
+def test_a_converted_berts_pairs_have_no_separator(gpt2_files, tmp_path):
+    (tmp_path / "bpe").mkdir()
+    (tmp_path / "bpe" / "vocab.txt").write_text("[UNK]\na\nb\nx\ny\n")
+    (tmp_path / "bpe" / "dict.txt").write_text("a 1\nb 1\nx 1\ny 1\n")
+    write_pairs(tmp_path / "data", [("a a", "b")])
+    for settings, longest in (
+        (Settings("wordpiece", tmp_path / "bpe"), 6),  # <s> a a </s> b </s>
+        (Settings("gpt2", gpt2_files), 7),  # <s> a a </s> </s> b </s>
+    ):
+        report = preprocess(TASKS["RTE"], tmp_path / "data", tmp_path / "out", settings)
+        assert report.splits["train"].longest == longest
