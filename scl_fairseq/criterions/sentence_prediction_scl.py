@@ -5,7 +5,6 @@ import logging
 import math
 from dataclasses import dataclass, field
 
-import torch
 from fairseq.criterions import register_criterion
 from fairseq.criterions.sentence_prediction import (
     SentencePredictionConfig,
@@ -15,7 +14,7 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
-from scl_fairseq.criterions import confusion
+from scl_fairseq.criterions import confusion, diagnostics
 from scl_fairseq.criterions.capture import EMBEDDINGS, HeadCapture
 from scl_fairseq.losses import supervised_contrastive_loss
 from scl_fairseq.losses.supervised_contrastive import check_temperature
@@ -53,6 +52,14 @@ class SentencePredictionSCLConfig(SentencePredictionConfig):
             "output projection reads) or mean (over the positions that are not padding)"
         },
     )
+    scl_diagnostics: bool = field(
+        default=False,
+        metadata={
+            "help": "log how the embeddings lie, in training and validation: in_class_cosine, "
+            "between_class_cosine, alignment, uniformity and anchors_with_positive (percent of "
+            "examples with another of their class in the batch); uniformity alone for regression"
+        },
+    )
     report_mcc: bool = field(
         default=False,
         metadata={"help": "report Matthews correlation (x 100) on validation sets"},
@@ -82,6 +89,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.scl_temperature = cfg.scl_temperature
         self.scl_reduction = str(cfg.scl_reduction)
         self.scl_embedding = str(cfg.scl_embedding)
+        self.scl_diagnostics = cfg.scl_diagnostics
         self.report_mcc = cfg.report_mcc
         self.report_acc_and_f1 = cfg.report_acc_and_f1
         # The stock reports turn labels into integers by name and cannot be summed over workers;
@@ -95,23 +103,26 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
 
     def forward(self, model: nn.Module, sample: dict, reduce: bool = True):
         """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
-        if self.regression_target:
-            return super().forward(model, sample, reduce)
-
         with HeadCapture(model, self.classification_head_name) as captured:
             stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
         targets = model.get_targets(sample, [captured.logits]).view(-1)
 
-        regularizer = sum(logging_output.get(key, 0.0) for key in STOCK_REGULARIZERS)
-        # At lambda = 0 the term is only watched: no gradient of it, not even a zero.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_lambda > 0):
-            embeddings = captured.embedding(
-                self.scl_embedding, sample["net_input"], self.task.source_dictionary.pad()
-            )
-            scl_loss = supervised_contrastive_loss(
-                embeddings, targets, self.scl_temperature, reduction="sum"
-            )
+        embeddings = captured.embedding(
+            self.scl_embedding, sample["net_input"], self.task.source_dictionary.pad()
+        )
+        if self.scl_diagnostics:
+            labels = None if self.regression_target else targets
+            logging_output.update(diagnostics.batch_sums(embeddings, labels))
+        if self.regression_target:
+            return stock_loss, sample_size, logging_output
 
+        if self.scl_lambda == 0:
+            # The term is only watched: nothing is recorded for a gradient of it.
+            embeddings = embeddings.detach()
+        scl_loss = supervised_contrastive_loss(
+            embeddings, targets, self.scl_temperature, reduction="sum"
+        )
+        regularizer = sum(logging_output.get(key, 0.0) for key in STOCK_REGULARIZERS)
         loss = stock_loss
         if self.scl_lambda > 0:
             # The trainer divides by the sample size: to it, a sum over the batch is the mean.
@@ -143,6 +154,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
                 total = sum(log.get(key, 0) for log in logging_outputs)
                 metrics.log_scalar(key, total / nsentences / math.log(2), nsentences, round=3)
         _reduce_confusion(logging_outputs)
+        diagnostics.reduce_metrics(logging_outputs)
 
 
 def _reduce_confusion(logging_outputs) -> None:

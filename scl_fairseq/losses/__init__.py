@@ -1,9 +1,17 @@
-"""Contrastive losses as pure torch functions."""
+"""Contrastive losses, and what to watch beside them, as pure torch functions."""
 
+from scl_fairseq.losses.diagnostics import DIAGNOSTICS, diagnostic_sums, diagnostic_value
 from scl_fairseq.losses.supervised_contrastive import (
     anchor_losses,
     l2_normalize,
     supervised_contrastive_loss,
 )
 
-__all__ = ["anchor_losses", "l2_normalize", "supervised_contrastive_loss"]
+__all__ = [
+    "DIAGNOSTICS",
+    "anchor_losses",
+    "diagnostic_sums",
+    "diagnostic_value",
+    "l2_normalize",
+    "supervised_contrastive_loss",
+]
