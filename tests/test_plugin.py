@@ -28,7 +28,7 @@ ARROWS = {
     "plugin": {"criterions", "data", "checkpoints"},
     "__init__": {"plugin"},
 }
-MAY_IMPORT_FAIRSEQ = {"criterions", "checkpoints", "inference", "plugin", "data"}
+MAY_IMPORT_FAIRSEQ = {"criterions", "checkpoints", "inference", "plugin", "data", "experiments"}
 
 
 def python(code, **kwargs):

