@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -95,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from scl_fairseq.experiments.sweep import plan, run_sweep
     from scl_fairseq.experiments.sweep_display import SweepDisplay
 
+    # fairseq's import sends everything to standard output; scl-convert shows its notes.
+    logging.getLogger("scl_fairseq").setLevel(logging.WARNING)
     on_cpu, runner = _runner(options)
     planned = plan(config, on_cpu)
     if options.dry_run:

@@ -118,18 +118,21 @@ def plan(config: SweepConfig, embedded: Encoder | None = None) -> list[Trial]:
     """
     opened: dict[str, BinarizedData] = {}
     encoders: dict[str, Encoder] = {}
-    trials: dict[str, Trial] = {}
+    trials: list[Trial] = []
+    first: dict[tuple, Trial] = {}
     for setting in settings(config):
         data = _data(config, setting, opened)
         encoder = _encoder(config, setting, encoders, embedded)
         trial = _trial(config, setting, data, encoder)
-        if trial.id in trials:
+        inputs = (data.sha256, encoder.sha256, *sorted(map(repr, trial.options.items())))
+        if inputs in first:
             raise ValueError(
                 f"{config.source}: data: {data.folder} is the data of several trials, which makes "
-                f"them duplicates: {_named(trials[trial.id])} and {_named(trial)}"
+                f"them duplicates: {_named(first[inputs])} and {_named(trial)}"
             )
-        trials[trial.id] = trial
-    return list(trials.values())
+        first[inputs] = trial
+        trials.append(trial)
+    return trials
 
 
 def _named(trial: Trial) -> str:

@@ -201,6 +201,8 @@ class WarmTraining:
             _evaluate(trainer, cfg, outcome)
             return outcome
         finally:
+            # fairseq saves there what it crashed with, for a debugger: as large as a checkpoint.
+            (Path(cfg.checkpoint.save_dir) / "crash.pt").unlink(missing_ok=True)
             del best, followed
             metrics.reset()
             gc.collect()

@@ -64,6 +64,11 @@ def _say(events: TextIO, **event: Any) -> None:
 
 
 def _one_line(error: BaseException) -> str:
+    # After a NaN fairseq runs the batch again to find its origin, which may fail in turn.
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, FloatingPointError):
+        cause = cause.__context__
+    error = cause or error
     text = " ".join(str(error).split())
     if isinstance(error, SystemExit):
         return f"fairseq-train ended with exit code {error.code}; its log says why"

@@ -93,9 +93,8 @@ def test_a_tie_goes_to_the_later_epoch(tiny, tmp_path, warm):
 
 def test_the_test_set_meets_the_weights_of_the_best_epoch(tiny, tmp_path, warm):
     # The first epoch learns; then the rate explodes and the last weights are worse.
-    arguments = options(
-        tiny, tmp_path, "--lr", 3e-3, 3e-3, 5.0, "--max-epoch", 4, "--force-anneal", 9
-    )
+    rates = ["--lr", "[0.003,0.003,5.0]", "--max-epoch", 4, "--force-anneal", 9]
+    arguments = options(tiny, tmp_path, *rates)
     outcome = warm.run(arguments, tmp_path, "best")
     assert outcome.valid_accuracy[-1] < max(outcome.valid_accuracy)
     assert outcome.best_epoch < 4

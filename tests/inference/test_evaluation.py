@@ -87,9 +87,7 @@ def one_by_one(model, dataset):
     with torch.no_grad():
         return torch.cat(
             [
-                model(
-                    torch.tensor([row]), features_only=True, classification_head_name=HEAD
-                )[0]
+                model(torch.tensor([row]), features_only=True, classification_head_name=HEAD)[0]
                 for row in dataset.rows
             ]
         )
@@ -152,4 +150,5 @@ def test_only_the_head_position_of_the_last_layer_is_computed():
     hook = last.fc1.register_forward_hook(lambda module, args, output: seen.append(output.shape))
     evaluation.read_dataset(model, evaluation.LengthSortedBatches(dataset, 500), HEAD)
     hook.remove()
-    assert seen and all(shape[0] == 1 for shape in seen)
+    assert seen
+    assert all(shape[0] == 1 for shape in seen)

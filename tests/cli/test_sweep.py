@@ -1,0 +1,383 @@
+"""scl-sweep from the command line: whole sweeps of the tiny encoder in real processes."""
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scl_fairseq.cli.sweep import main
+from tests import runs
+
+ABSENT = object()
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def data(tiny, tmp_path_factory):
+    """Binarised samples ``SST-2/0`` and ``SST-2/1``."""
+    from scl_fairseq.data import sampling, synthetic
+    from scl_fairseq.data.encode import Settings
+    from scl_fairseq.data.preprocess import preprocess
+    from scl_fairseq.data.tasks import TASKS
+
+    folder = tmp_path_factory.mktemp("sweep-data")
+    task = TASKS["SST-2"]
+    synthetic.write_corpus(folder / "corpus", num_train=200, num_dev=60)
+    written = sampling.write_samples(
+        task, folder / "corpus", folder / "samples", sampling.Size(16), 2, seed=0
+    )
+    for sample in written.folders:
+        number = sample.name.removeprefix("sample")
+        preprocess(task, sample, folder / "SST-2" / number, Settings("wordpiece", tiny.encoder))
+    return folder
+
+
+@pytest.fixture
+def config(tiny, data, tmp_path):
+    """``config(**changes)``: writes a configuration of 2 samples x (CE, CE+SCL), returns it."""
+
+    def write(name="sweep.yaml", **changes):
+        values = {
+            "name": "tiny",
+            "data": f"{data}/{{task}}/{{sample}}",
+            "warmup-ratio": 0.1,
+            "grid": {"task": ["SST-2"], "sample": [0, 1], "scl-lambda": [0, 0.9]},
+            "options": {
+                "finetune-from-model": str(tiny.encoder / "model.pt"),
+                "scl-temperature": 0.3,
+                "seed": 3,
+                "batch-size": 8,
+                "lr": 1e-3,
+                "max-epoch": 2,
+            },
+        }
+        for key, value in changes.items():
+            values[key] = {**values[key], **value} if isinstance(value, dict) else value
+        values["options"] = {k: v for k, v in values["options"].items() if v is not ABSENT}
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
+        return path
+
+    return write
+
+
+def sweep(*arguments, **kwargs):
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "scl_fairseq.cli.sweep", *map(str, arguments), "--cpu"]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=runs.ENVIRONMENT,
+        start_new_session=True,
+        **kwargs,
+    )
+
+
+def finished(*arguments, code=0):
+    process = sweep(*arguments)
+    out, err = process.communicate()
+    assert process.returncode == code, out + err
+    return out, err
+
+
+def results(out):
+    lines = (out / "results.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, data, tmp_path_factory):
+    """A sweep that ran in one go: configuration, folder, what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = folder / "sweep.yaml"
+    values = {
+        "data": f"{data}/{{task}}/{{sample}}",
+        "grid": {"task": ["SST-2"], "sample": [0, 1], "scl-lambda": [0, 0.9]},
+        "options": {
+            "finetune-from-model": str(tiny.encoder / "model.pt"),
+            "batch-size": 8,
+            "lr": 3e-3,
+            "seed": 3,
+            "max-epoch": 3,
+            "lr-scheduler": "fixed",
+        },
+    }
+    path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
+    said = finished(path, "--out", folder / "out", "--workers", 2, "--threads", 1, "--keep", "best")
+    return path, folder / "out", said
+
+
+def test_every_trial_leaves_one_line_with_all_that_matters(whole, tiny):
+    _, out, (stdout, stderr) = whole
+    found = results(out)
+    assert "4 of 4 trials have a result" in stdout
+    assert "4 done, 0 failed, 0 left" in stderr
+    assert {(r["setting"]["sample"], r["setting"]["scl-lambda"]) for r in found} == {
+        (0, 0),
+        (0, 0.9),
+        (1, 0),
+        (1, 0.9),
+    }
+    for record in found:
+        assert len(record["valid_accuracy"]) == 3
+        assert record["best_valid_accuracy"] == max(record["valid_accuracy"])
+        assert record["num_updates"] == 3 * 2
+        assert record["encoder_sha256"]
+        assert record["data"]["sha256"]
+        assert set(record["versions"]) >= {"fairseq", "torch", "python", "scl-fairseq"}
+        assert record["device"].startswith("cpu: ")
+        assert record["device"].endswith("1 thread")
+        assert record["updates_per_second"] > 0
+        assert record["wall_seconds"] > 0
+        lines = (out / record["predictions"]).read_text("utf-8").splitlines()
+        assert lines[0].split("\t") == ["index", "label", "prediction", "correct", "0", "1"]
+        rows = [line.split("\t") for line in lines[1:]]
+        assert len(rows) == record["num_test"]
+        right = sum(label == prediction for _, label, prediction, *_ in rows)
+        assert record["test_accuracy"] == pytest.approx(100 * right / len(rows))
+
+
+def test_the_recorded_command_gives_the_recorded_result(whole, tmp_path, tiny):
+    _, out, _ = whole
+    record = next(r for r in results(out) if r["setting"]["scl-lambda"] == 0.9)
+    command = shlex.split(record["command"])
+    command[0] = runs.FAIRSEQ_TRAIN
+    command[command.index("--save-dir") + 1] = str(tmp_path / "again")
+    done = runs.train(command, cwd=ROOT)
+    accuracies = [
+        float(json.loads(line.partition("| INFO | valid | ")[2])["valid_accuracy"])
+        for line in done.stdout.splitlines()
+        if "| INFO | valid | {" in line
+    ]
+    assert accuracies == record["valid_accuracy"]
+    runs.assert_same_weights(out / record["checkpoint"], tmp_path / "again" / "checkpoint_best.pt")
+
+
+def test_restarting_runs_nothing_twice(whole):
+    path, out, _ = whole
+    before = (out / "results.jsonl").read_bytes()
+    stamps = {p: p.stat().st_mtime_ns for p in out.glob("trials/*/*")}
+    stdout, _ = finished(path, "--out", out, "--workers", 2)
+    assert "4 of 4" in stdout
+    assert (out / "results.jsonl").read_bytes() == before
+    assert {p: p.stat().st_mtime_ns for p in out.glob("trials/*/*")} == stamps
+
+
+def test_killed_at_any_moment_every_trial_is_there_once(config, tmp_path):
+    """The sweep or a worker is killed, at five random moments, and the sweep is started again."""
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    path, out = config(), tmp_path / "out"
+    for attempt in range(5):
+        process = sweep(path, "--out", out, "--workers", 2, "--threads", 1)
+        time.sleep(chance.uniform(2, 14))
+        target = process.pid if attempt % 2 == 0 else _a_worker(process.pid)
+        if target is not None:
+            os.kill(target, signal.SIGKILL)
+        process.communicate()
+    finished(path, "--out", out, "--workers", 2, "--threads", 1)
+    found = [record["trial"] for record in results(out)]
+    assert len(found) == len(set(found)) == 4, f"seed {seed}"
+    for record in results(out):
+        assert (out / record["predictions"]).is_file()
+
+
+def _a_worker(parent):
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+            command = (status.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"PPid:\t{parent}\n" in text and b"experiments.worker" in command:
+            return int(status.parent.name)
+    return None
+
+
+def test_no_worker_outlives_a_killed_sweep(config, tmp_path):
+    process = sweep(config(options={"max-epoch": 500}), "--out", tmp_path / "out")
+    workers = []
+    deadline = time.monotonic() + 60
+    while not workers and time.monotonic() < deadline:
+        found = _a_worker(process.pid)
+        workers = [found] if found else []
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    while Path(f"/proc/{workers[0]}").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not Path(f"/proc/{workers[0]}").exists()
+
+
+def test_a_torn_line_is_run_again_and_the_rest_is_kept(whole, tmp_path):
+    path, out, _ = whole
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    lines = (copy / "results.jsonl").read_bytes().splitlines(keepends=True)
+    lost = json.loads(lines[-1])["trial"]
+    (copy / "results.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
+    (copy / "trials" / lost / "result.json").unlink()
+    _, err = finished(path, "--out", copy)
+    assert "3 of 4 trials have a result already" in err
+    assert (copy / "results.jsonl").read_bytes().splitlines(keepends=True)[:3] == lines[:3]
+    assert json.loads((copy / "results.jsonl").read_bytes().splitlines()[3])["trial"] == lost
+
+
+def test_a_result_that_was_not_written_down_is_taken_up(whole, tmp_path):
+    path, out, _ = whole
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    lines = (copy / "results.jsonl").read_bytes().splitlines(keepends=True)
+    (copy / "results.jsonl").write_bytes(b"".join(lines[:2]))
+    finished(path, "--out", copy)
+    assert sorted(r["trial"] for r in results(copy)) == sorted(r["trial"] for r in results(out))
+    assert [r["finished"] for r in results(copy)[:2]] == [r["finished"] for r in results(out)[:2]]
+
+
+def test_failures_are_reported_and_tried_again(config, tmp_path):
+    out = tmp_path / "out"
+    # A rate of 1e30 ends in a NaN; the other trials are not touched by it.
+    path = config(grid={"sample": [0], "lr": [1e-3, 1e30]}, options={"lr": ABSENT})
+    stdout, err = finished(path, "--out", out, code=1)
+    assert "2 of 4 trials have a result" in stdout
+    assert "2 done, 2 failed, 0 left" in err
+    assert "FAILED, FloatingPointError" in err
+    failures = [json.loads(x) for x in (out / "failures.jsonl").read_text().splitlines()]
+    assert {f["setting"]["lr"] for f in failures} == {1e30}
+    assert all((out / f["log"]).is_file() for f in failures)
+    assert not list(out.glob("trials/*/crash.pt"))
+    _, err = finished(path, "--out", out, code=1)
+    assert "2 of 4 trials have a result already" in err
+    assert len((out / "failures.jsonl").read_text().splitlines()) == 4
+    assert len(results(out)) == 2
+
+
+def test_collapsed_trials_say_so(config, tmp_path):
+    out = tmp_path / "out"
+    path = config(grid={"sample": [0], "scl-lambda": [0]}, options={"lr": 1e-12})
+    _, err = finished(path, "--out", out)
+    (record,) = results(out)
+    collapsed = record["best_valid_accuracy"] <= round(record["majority_share"], 1)
+    assert record["collapsed"] is collapsed
+    assert ("no better than one class" in err) is collapsed
+
+
+def test_jobs_of_a_cluster_give_the_same_results(whole, tmp_path):
+    pytest.importorskip("submitit")
+    path, out, _ = whole
+    jobs = tmp_path / "out"
+    finished(path, "--out", jobs, "--cluster", "local", "--trials-per-job", 2, "--threads", 1)
+    by_id = {record["trial"]: record for record in results(out)}
+    found = results(jobs)
+    assert {record["trial"] for record in found} == set(by_id)
+    assert len(found) == 4
+    for record in found:
+        for key in ("valid_accuracy", "test_accuracy", "best_epoch"):
+            assert record[key] == by_id[record["trial"]][key]
+    assert len(list((jobs / "cluster").glob("*_submitted.pkl"))) == 2
+
+
+BAD = {
+    "an unknown option": ({"options": {"learning-rate": 1}}, "--learning-rate"),
+    "an unknown option in the grid": ({"grid": {"sgl-lambda": [1]}}, "--sgl-lambda"),
+    "a value fairseq refuses": ({"options": {"lr-scheduler": "steps"}}, "lr-scheduler"),
+    "an empty grid": ({"grid": {"sample": []}}, "grid.sample"),
+    "missing data": ({"grid": {"sample": [0, 7]}}, "data: "),
+    "a key that is none": ({"data": "x/{size}"}, "data: {size} is no key"),
+    "no checkpoint": ({"options": {"finetune-from-model": "no.pt"}}, "finetune-from-model: no.pt"),
+    "a duplicate trial": ({"grid": {"sample": [0, 0]}}, "grid.sample: 0 is listed twice"),
+    "warm-up twice": ({"options": {"warmup-updates": 3}}, "options.warmup-updates"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_configurations_are_refused_before_anything_is_written(config, tmp_path, capsys, name):
+    changes, message = BAD[name]
+    path = config(**changes)
+    assert main([str(path), "--out", str(tmp_path / "out"), "--cpu"]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_data_under_two_samples_makes_duplicates(config, data, tmp_path, capsys):
+    path = config(data=f"{data}/SST-2/0")
+    assert main([str(path), "--out", str(tmp_path / "out"), "--cpu"]) == 2
+    err = capsys.readouterr().err
+    assert "data: " in err
+    assert "duplicates: " in err
+    assert "sample=0" in err
+    assert "sample=1" in err
+
+
+def test_changed_data_is_not_mixed_in(whole, data, tmp_path, capsys):
+    path, out, _ = whole
+    copy, moved = tmp_path / "out", tmp_path / "data"
+    shutil.copytree(out, copy)
+    shutil.copytree(data, moved)
+    # The same setting with other data under it.
+    shutil.rmtree(moved / "SST-2" / "0")
+    shutil.copytree(moved / "SST-2" / "1", moved / "SST-2" / "0")
+    values = yaml.safe_load(path.read_text())
+    values["data"] = f"{moved}/{{task}}/{{sample}}"
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(values, sort_keys=False))
+    before = (copy / "results.jsonl").read_bytes()
+    assert main([str(changed), "--out", str(copy), "--cpu"]) == 2
+    assert "has changed since" in capsys.readouterr().err
+    assert (copy / "results.jsonl").read_bytes() == before
+
+
+def test_moved_data_is_the_same_data(whole, data, tmp_path):
+    path, out, _ = whole
+    shutil.copytree(data, tmp_path / "data")
+    values = yaml.safe_load(path.read_text())
+    values["data"] = f"{tmp_path}/data/{{task}}/{{sample}}"
+    moved = tmp_path / "moved.yaml"
+    moved.write_text(yaml.safe_dump(values, sort_keys=False))
+    _, err = finished(moved, "--out", out)
+    assert "4 of 4 trials have a result already" in err
+
+
+def test_a_folder_of_something_else_is_left_alone(config, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("x")
+    assert main([str(config()), "--out", str(out), "--cpu"]) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert [p.name for p in out.iterdir()] == ["thesis.tex"]
+
+
+def test_two_sweeps_do_not_share_a_folder(whole, capsys):
+    from scl_fairseq.experiments.result_files import exclusive
+
+    path, out, _ = whole
+    with exclusive(out):
+        _, err = finished(path, "--out", out, code=2)
+    assert "in use by another" in err
+
+
+def test_options_of_a_cluster_need_one(config, tmp_path, capsys):
+    assert main([str(config()), "--out", str(tmp_path / "o"), "--partition", "gpu"]) == 2
+    assert "--partition is for --cluster" in capsys.readouterr().err
+
+
+def test_a_dry_run_lists_the_trials(config, tmp_path, capsys):
+    assert main([str(config()), "--out", str(tmp_path / "out"), "--cpu", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert "task=SST-2 sample=0 scl-lambda=0" in lines[0]
+    assert not (tmp_path / "out").exists()
