@@ -1,0 +1,126 @@
+"""t-SNE of a binarised split as fine-tuned checkpoints embed it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scl_fairseq.data.binarized import REPORT
+from scl_fairseq.inference.split_embeddings import SplitEmbeddings, embed_split
+
+# What the classes 0 and 1 mean, where the data set does not say it in words.
+MEANINGS = {
+    "SST-2": ("negative", "positive"),
+    "CoLA": ("unacceptable", "acceptable"),
+    "MRPC": ("not equivalent", "equivalent"),
+    "QQP": ("not duplicate", "duplicate"),
+}
+
+
+@dataclass(frozen=True)
+class Panels:
+    """What t-SNE is drawn of.
+
+    Attributes:
+        embeddings: panel title to (N, C) array, CE first.
+        labels: (N,), class indices.
+        class_names: in the order of the indices.
+        title: says what is shown.
+    """
+
+    embeddings: Mapping[str, np.ndarray]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    title: str
+
+    def save(self, path: Path) -> None:
+        """Write the embeddings whole or not at all, for ``numpy.load``.
+
+        The file holds ``labels`` (N,), ``class_names``, ``panels`` (their titles), and for panel i
+        ``embeddings_i`` (N, C).
+        """
+        arrays = {f"embeddings_{i}": one for i, one in enumerate(self.embeddings.values())}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(
+                    file,
+                    labels=self.labels,
+                    class_names=np.array(self.class_names),
+                    panels=np.array(list(self.embeddings)),
+                    **arrays,
+                )
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def embed_panels(
+    checkpoints: Sequence[Path],
+    data_dir: Path,
+    split: str = "test",
+    names: Sequence[str] = (),
+    class_names: Sequence[str] = (),
+) -> Panels:
+    """Embed a split with each checkpoint.
+
+    Args:
+        checkpoints: files that ``fairseq-train`` wrote; those without SCL are put first.
+        data_dir: binarised data that they all were trained with.
+        split: as fairseq names it.
+        names: of the panels, in the order of the checkpoints; by default the loss with lambda and
+            tau, and the accuracy.
+        class_names: by default those of the label dictionary, in words for some data sets.
+
+    Raises:
+        ValueError, OSError: a checkpoint, the data or the number of names is wrong.
+    """
+    if names and len(names) != len(checkpoints):
+        raise ValueError(f"{len(names)} --names for {len(checkpoints)} checkpoints")
+    if len(set(names)) < len(names):
+        raise ValueError("two of the --names are the same")
+    embedded = [embed_split(checkpoint, data_dir, split) for checkpoint in checkpoints]
+    titles = names or _titles(embedded, checkpoints)
+    task = _task(data_dir)
+    in_data = embedded[0].class_names
+    if not class_names:
+        class_names = MEANINGS.get(task, in_data) if in_data == ("0", "1") else in_data
+    if len(class_names) != len(in_data):
+        raise ValueError(f"{len(class_names)} --class-names for {len(in_data)} classes")
+    pairs = sorted(zip(titles, embedded, strict=True), key=lambda pair: pair[1].scl_lambda > 0)
+    what = " ".join(["CLS embeddings of", *([task] if task else []), split])
+    return Panels(
+        {title: one.vectors.numpy() for title, one in pairs},
+        embedded[0].labels.numpy(),
+        tuple(class_names),
+        f"{what} examples",
+    )
+
+
+def _titles(embedded: Sequence[SplitEmbeddings], checkpoints: Sequence[Path]) -> list[str]:
+    titles = []
+    for one in embedded:
+        loss = "CE"
+        if one.scl_lambda:
+            loss = f"CE+SCL (λ = {one.scl_lambda:g}, τ = {one.scl_temperature:g})"
+        titles.append(f"{loss}, accuracy {one.accuracy:.1f} %")
+    if len(set(titles)) < len(titles):
+        places = [f"{path.parent.name}/{path.name}" for path in checkpoints]
+        titles = [f"{title}\n{place}" for title, place in zip(titles, places, strict=True)]
+    if len(set(titles)) < len(titles):
+        raise ValueError("two panels would have the same title: tell them apart with --names")
+    return titles
+
+
+def _task(data_dir: Path) -> str | None:
+    """The task's name, where ``scl-preprocess`` has noted it."""
+    try:
+        return json.loads((data_dir / REPORT).read_text("utf-8"))["task"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None

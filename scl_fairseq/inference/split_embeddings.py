@@ -1,0 +1,96 @@
+"""CLS embeddings of a binarised split: a checkpoint and its data, no raw text and no BPE files."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scl_fairseq.data.binarized import open_binarized
+from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, tokens_for
+
+
+@dataclass(frozen=True)
+class SplitEmbeddings:
+    """The examples of a split, as a fine-tuned model sees them.
+
+    Attributes:
+        vectors: (N, C), float32, on the CPU, in the order of the split.
+        labels: (N,), class indices.
+        class_names: names of the classes in the label dictionary.
+        accuracy: of the model's predictions, percent.
+        scl_lambda: weight of SCL in the loss it was trained with; 0 where that had no SCL.
+        scl_temperature: tau; None where that had no SCL.
+    """
+
+    vectors: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    accuracy: float
+    scl_lambda: float
+    scl_temperature: float | None
+
+
+def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitEmbeddings:
+    """CLS vectors of the last layer for a whole split, on a GPU where there is one.
+
+    They are those of ``hub.embed`` for the same sentences, without the need for their text.
+
+    Args:
+        checkpoint: a file that ``fairseq-train`` wrote, of a RoBERTa with a classification head.
+        data_dir: binarised data with the dictionaries that it was trained with.
+        split: as fairseq names it: train, valid, test, ...
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint or split, or the split has no labels.
+        ValueError: the checkpoint is damaged, not of such a classifier, or does not fit the data; a
+            row is longer than the model's positions.
+    """
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
+    data = open_binarized(data_dir, (split,))
+    model, cfg, task = _load(checkpoint, data_dir)
+    dataset = task.load_dataset(split)
+    longest = max(dataset.num_tokens(i) for i in range(len(dataset)))
+    most = model.max_positions()
+    if longest > most:
+        raise ValueError(
+            f"{data_dir}: a row of {split} has {longest} tokens, more than the {most} positions of "
+            f"{checkpoint}"
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batches = LengthSortedBatches(dataset, tokens_for(device))
+    reading = read_dataset(model.to(device), batches, task.cfg.classification_head_name)
+    if reading.inputs is None:
+        raise ValueError(f"{checkpoint}: its classification head does not read a CLS vector")
+    correct = reading.logits.argmax(dim=1).cpu() == reading.targets
+    scl_lambda = cfg.criterion.get("scl_lambda") or 0.0
+    return SplitEmbeddings(
+        vectors=reading.inputs[:, 0].float().cpu(),
+        labels=reading.targets,
+        class_names=tuple(data.labels),
+        accuracy=100 * correct.double().mean().item(),
+        scl_lambda=scl_lambda,
+        scl_temperature=cfg.criterion.scl_temperature if scl_lambda else None,
+    )
+
+
+def _load(checkpoint: Path, data_dir: Path):
+    # Not the hub interface: it would look for the BPE's files, which stored tokens do not need.
+    from fairseq import checkpoint_utils
+
+    try:
+        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(checkpoint)], {"data": str(data_dir.resolve())}
+        )
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        message = " ".join(str(error).split())[:300]
+        raise ValueError(f"{checkpoint} does not load with {data_dir}: {message}") from error
+    except OSError as error:  # the data is whole: another task than a classifier's looks for more
+        raise ValueError(f"{checkpoint} is not of a classifier: {error}") from error
+    if not hasattr(models[0], "classification_heads") or not hasattr(task, "label_dictionary"):
+        raise ValueError(f"{checkpoint} is not of a classifier")
+    return models[0], cfg, task
