@@ -105,7 +105,9 @@ def test_importing_the_package_is_light():
     assert done.stdout.strip() == "set()", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("module", ["convert", "demo", "plot", "preprocess", "report", "sample", "sweep"])
+@pytest.mark.parametrize(
+    "module", ["convert", "demo", "plot", "preprocess", "report", "sample", "sweep"]
+)
 def test_help_needs_no_torch(module):
     code = (
         f"import sys\nfrom scl_fairseq.cli.{module} import main\n"

@@ -22,9 +22,9 @@ def _parser() -> Parser:
     parser = Parser(
         PROG,
         "Fine-tune once for every setting of a grid, in processes that stay warm: one on each\n"
-        "GPU, or several on a CPU. Each trial is validated as fairseq-train does it, and evaluated\n"
-        "on the test set with the weights of its best epoch. Run again, the command skips what is\n"
-        "done and tries again what has failed.",
+        "GPU, or several on a CPU. A trial is validated as fairseq-train does it, and evaluated\n"
+        "on the test set with its best epoch's weights. Run again, the command skips what is done\n"
+        "and tries again what has failed.",
         f"{PROG} examples/few_shot/sweep.yaml --out outputs/few-shot\n"
         f"  {PROG} sweep.yaml --out outputs/small --set grid.sample=[0,1] --workers 2 --threads 1",
     )

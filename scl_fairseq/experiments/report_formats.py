@@ -178,24 +178,16 @@ def to_html(report: Report) -> str:
 def _draw(report: Report) -> Mapping[str, str] | None:
     """The figures as SVG by title, None without matplotlib."""
     try:
-        import matplotlib
+        import matplotlib  # noqa: F401 (the next import may be an old one)
+
+        from scl_fairseq.experiments.result_figures import figures_for, render
     except ImportError:
         return None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    from scl_fairseq.experiments.result_figures import figures_for
-
-    drawn = {}
     figures = figures_for(list(report.results), report.configs, report.top)
-    for number, (title, figure) in enumerate(figures.items(), start=1):
-        out = io.StringIO()
-        # Random names inside would make the same report differ every time.
-        with matplotlib.rc_context({"svg.hashsalt": "scl-fairseq"}):
-            figure.savefig(out, format="svg", bbox_inches="tight")
-        pyplot.close(figure)
-        drawn[title] = _inline(out.getvalue(), f"figure{number}-", title)
-    return drawn
+    return {
+        title: _inline(render(figure, "svg").decode(), f"figure{number}-", title)
+        for number, (title, figure) in enumerate(figures.items(), start=1)
+    }
 
 
 def _inline(svg: str, prefix: str, title: str) -> str:

@@ -24,7 +24,9 @@ GOOD = {
 
 def write(tmp_path, values):
     path = tmp_path / "sweep.yaml"
-    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False), "utf-8")
+    path.write_text(
+        values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False), "utf-8"
+    )
     return path
 
 
