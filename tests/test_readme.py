@@ -1,6 +1,7 @@
 """What the README promises is there, and its commands are accepted word for word."""
 
 import dataclasses
+import importlib
 import re
 import shlex
 import subprocess
@@ -46,6 +47,15 @@ def test_every_option_is_described():
         assert f"`--{name.replace('_', '-')}`" in README
 
 
+def test_the_sweep_of_the_readme_has_the_trials_it_says(tmp_path):
+    from scl_fairseq.experiments.sweep_config import read_config, settings
+
+    (block,) = (b for b in code_blocks("yaml") if "scl-lambda" in b)
+    (tmp_path / "sweep.yaml").write_text(block, encoding="utf-8")
+    said = re.search(r"= (\d+) trials", block)
+    assert len(settings(read_config(tmp_path / "sweep.yaml"))) == int(said[1])
+
+
 def test_the_loss_example_runs():
     import torch
 
@@ -56,16 +66,15 @@ def test_the_loss_example_runs():
 
 
 JOINED = README.replace("\\\n", " ")
-OWN = sorted(set(re.findall(r"(?m)(?:^|`)((?:scl-preprocess|scl-sample) --[^`#\n]+)", JOINED)))
+COMMANDS = r"(?:scl-preprocess|scl-sample|scl-sweep|scl-report|scl-plot)"
+OWN = sorted(set(re.findall(rf"(?m)(?:^|`)({COMMANDS} [^`#\n…]+)(?:[`#]|$)", JOINED)))
 
 
 @pytest.mark.parametrize("line", OWN)
 def test_own_commands_are_accepted(line):
-    from scl_fairseq.cli import preprocess, sample
-
     name, *arguments = shlex.split(line)
-    parser = {"scl-preprocess": preprocess, "scl-sample": sample}[name]._parser()
-    parser.parse_args(arguments)
+    module = importlib.import_module(f"scl_fairseq.cli.{name.removeprefix('scl-')}")
+    module._parser().parse_args(arguments)
 
 
 def test_own_commands_were_found():
