@@ -8,15 +8,16 @@ DEMO :=
 
 RUN = "$(VENV)"/bin
 
-.PHONY: help setup demo test test-slow test-interpreters lint format bench clean
+.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench clean
 
 help:
 	@echo "make demo               CE against CE+SCL on 3 few-shot samples (about 10 minutes with set-up)"
 	@echo "make demo GLUE_DIR=DIR  the same on SST-2 from DIR/SST-2; more options: make demo DEMO=--help"
+	@echo "make smoke              every recipe and configuration of examples/, small, on a CPU (under 10 minutes)"
 	@echo "make test               tests (about 10 minutes); make test-slow: the long ones too"
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
-	@echo "make bench              speed and memory against stock fairseq, recorded (15 minutes)"
+	@echo "make bench              speed and memory against stock fairseq, recorded (1 hour)"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 
@@ -25,6 +26,9 @@ setup:
 
 demo: setup
 	@$(RUN)/python -m scl_fairseq.cli.demo $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(DEMO)
+
+smoke: setup
+	@PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH" scripts/smoke.sh
 
 test: setup
 	$(RUN)/python -m pytest -m "not slow"
@@ -46,6 +50,7 @@ format: setup
 bench: setup
 	$(RUN)/python benchmarks/criterion.py --record
 	$(RUN)/python -m benchmarks.preprocess --record
+	$(RUN)/python -m benchmarks.sweep --record
 
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# MNLI, the whole data set: RoBERTa-Large with CE+SCL, one cell of the table of full GLUE tasks.
+#
+# usage: examples/glue/mnli.sh [FAIRSEQ-TRAIN OPTION ...]
+#
+# environment: the variables below; SMOKE=1 runs it small on a CPU (README.md)
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+
+DATA=${DATA:-$OUT/data/MNLI-bin} # what scl-preprocess --split paper wrote
+ROBERTA=${ROBERTA:-roberta.large/model.pt}
+GPUS=${GPUS:-1}
+BATCH=${BATCH:-16}     # per GPU: what is contrasted
+LAMBDA=${LAMBDA:-0.9}  # 0: CE
+TAU=${TAU:-0.3}
+SEED=${SEED:-1}
+SAVE_DIR=${SAVE_DIR:-$OUT/glue/MNLI/lambda$LAMBDA-tau$TAU-batch$BATCH-seed$SEED}
+
+TOTAL_BATCH=32 UPDATES=123873 WARMUP=7432 EPOCHS=10
+MODEL=(--arch roberta_large --max-positions 512)
+TOKENS=(--init-token 0 --separator-token 2)
+PRECISION=(--fp16 --fp16-init-scale 4 --threshold-loss-scale 1 --fp16-scale-window 128)
+set_up_glue MNLI large
+share_batch "$TOTAL_BATCH"
+[ -z "$SMOKE" ] || plan_updates "$TOTAL_BATCH"
+
+run fairseq-train "$DATA" --user-dir "$USER_DIR" \
+    --criterion sentence_prediction_scl --scl-lambda "$LAMBDA" --scl-temperature "$TAU" \
+    --finetune-from-model "$ROBERTA" "${MODEL[@]}" \
+    --task sentence_prediction --num-classes 3 "${TOKENS[@]}" \
+    --distributed-world-size "$GPUS" --find-unused-parameters \
+    --batch-size "$BATCH" --update-freq "$UPDATE_FREQ" --required-batch-size-multiple 1 \
+    "${PRECISION[@]}" \
+    --optimizer adam --adam-betas "(0.9,0.98)" --adam-eps 1e-06 --weight-decay 0.1 --clip-norm 0.0 \
+    --lr 1e-05 --lr-scheduler polynomial_decay \
+    --total-num-update "$UPDATES" --warmup-updates "$WARMUP" --max-epoch "$EPOCHS" \
+    --dropout 0.1 --attention-dropout 0.1 --seed "$SEED" \
+    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
+    --no-epoch-checkpoints --save-dir "$SAVE_DIR" \
+    --log-format simple --log-interval 100 "$@"
+test_best 3

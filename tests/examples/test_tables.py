@@ -1,0 +1,172 @@
+"""The run.sh of each table, with stand-ins for the commands they call in turn."""
+
+import shutil
+
+import pytest
+
+from scl_fairseq.cli import plot, preprocess, report, sample, sweep
+from scl_fairseq.experiments import sweep_config
+
+PARSERS = {
+    "scl-sample": sample,
+    "scl-preprocess": preprocess,
+    "scl-sweep": sweep,
+    "scl-report": report,
+    "scl-plot": plot,
+}
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Official files and BPE where the recipes look for them."""
+    for task in ("SST-2", "CoLA", "MRPC", "RTE", "QNLI", "MNLI"):
+        (tmp_path / "glue" / task).mkdir(parents=True)
+    (tmp_path / "gpt2_bpe").mkdir()
+    (tmp_path / "gpt2_bpe" / "vocab.bpe").touch()
+
+
+def names(done):
+    return [call[0] for call in done.calls]
+
+
+def parse(call):
+    """A call's arguments, by the parser of the command itself."""
+    return PARSERS[call[0]]._parser().parse_args(call[1:])
+
+
+def planned(call):
+    """The settings of the sweep that a call starts."""
+    options = parse(call)
+    return sweep_config.settings(sweep_config.read_config(options.config, options.changes))
+
+
+def test_the_few_shot_table(recipe, inputs, tmp_path):
+    done = recipe("few_shot/run.sh")
+    assert (done.code, done.errors) == (0, "")
+    assert names(done) == [*["scl-sample", *["scl-preprocess"] * 10] * 9, "scl-sweep", "scl-report"]
+    first, binarized = (parse(call) for call in done.calls[:2])
+    assert (first.task, first.num_examples, first.num_samples) == ("SST-2", 20, 10)
+    assert (binarized.bpe, str(binarized.bpe_dir)) == ("gpt2", "gpt2_bpe")
+    assert str(binarized.destdir) == "outputs/few-shot/data/SST-2/20/bin/sample0"
+    settings = planned(done.calls[-2])
+    assert len(settings) == 2250
+    path = "outputs/few-shot/data/{task}/{N}/bin/sample{sample}"
+    assert all((tmp_path / path.format_map(setting)).is_dir() for setting in settings)
+    assert {setting["finetune-from-model"] for setting in settings} == {f"{tmp_path}/model.pt"}
+    assert parse(done.calls[-2]).out == parse(done.calls[-1]).results[0]
+    assert done.output.endswith("the report\n")
+
+
+def test_what_is_drawn_stays_until_more_is_wanted(recipe, inputs, tmp_path):
+    def run(**variables):
+        return names(recipe("few_shot/run.sh", TASKS="QNLI", NUM_EXAMPLES=20, **variables))
+
+    assert run(NUM_SAMPLES=2).count("scl-preprocess") == 2
+    assert run(NUM_SAMPLES=2) == run(NUM_SAMPLES=1) == ["scl-sweep", "scl-report"]
+    assert run(NUM_SAMPLES=3).count("scl-preprocess") == 3
+    (tmp_path / "glue").rename(tmp_path / "other")
+    shutil.rmtree(tmp_path / "outputs" / "few-shot" / "data" / "QNLI" / "20" / "text")
+    assert run(NUM_SAMPLES=2, GLUE="other").count("scl-preprocess") == 2
+    folder = tmp_path / "outputs" / "few-shot" / "data" / "QNLI" / "20" / "bin"
+    assert sorted(path.name for path in folder.iterdir()) == ["sample0", "sample1"]
+
+
+def test_an_interrupted_draw_is_made_again(recipe, inputs):
+    variables = {"TASKS": "QNLI", "NUM_EXAMPLES": 20, "NUM_SAMPLES": 2}
+    done = recipe("few_shot/run.sh", FAIL="scl-preprocess", CODE=130, **variables)
+    assert done.code == 130
+    assert names(done) == ["scl-sample", "scl-preprocess"]
+    assert names(recipe("few_shot/run.sh", **variables)).count("scl-preprocess") == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "tasks", "count", "folder"),
+    [("glue/run.sh", 6, 120, "glue"), ("batch_size/run.sh", 3, 18, "batch-size")],
+)
+def test_tables_of_whole_data_sets(recipe, inputs, tmp_path, file, tasks, count, folder):
+    done = recipe(file)
+    assert (done.code, done.errors) == (0, "")
+    assert names(done) == [*["scl-preprocess"] * tasks, "scl-sweep", "scl-report"]
+    assert {parse(call).split for call in done.calls[:tasks]} == {"paper"}
+    settings = planned(done.calls[-2])
+    assert len(settings) == count
+    path = "outputs/data/{task}-bin"
+    assert all((tmp_path / path.format_map(setting)).is_dir() for setting in settings)
+    assert str(parse(done.calls[-2]).out) == f"outputs/{folder}/sweep"
+    assert names(recipe(file)) == ["scl-sweep", "scl-report"]
+
+
+def test_a_table_can_be_narrowed(recipe, inputs):
+    done = recipe("glue/run.sh", "--workers", 2, TASKS="RTE,MRPC", SEEDS="4 5", OUT="my")
+    assert len(planned(done.calls[-2])) == 2 * 2 * 2
+    assert parse(done.calls[-2]).workers == 2
+    assert str(parse(done.calls[-2]).out) == "my/glue/sweep"
+    done = recipe("batch_size/run.sh", TASKS="CoLA", BATCHES="256", SEEDS="1 2 3")
+    assert {(s["batch-size"], s["seed"]) for s in planned(done.calls[-2])} == {
+        (256, 1), (256, 2), (256, 3)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "reported"), [(1, True), (2, False), (130, False)])
+def test_failed_trials_are_reported_and_told(recipe, inputs, code, reported):
+    done = recipe("batch_size/run.sh", FAIL="scl-sweep", CODE=code)
+    assert done.code == code
+    assert ("scl-report" in names(done)) == reported
+
+
+def test_the_tsne_figures(recipe, inputs, tmp_path):
+    done = recipe("tsne/run.sh", SIZES="100 full")
+    # The stand-in binarises nothing: the trainings find no data, which ends it.
+    assert done.code == 2
+    assert "holds no binarised data" in done.errors
+    for folder in ("few-shot/data/SST-2/100/bin/sample0", "data/SST-2-bin"):
+        label = tmp_path / "outputs" / folder / "label"
+        label.mkdir(parents=True, exist_ok=True)
+        for split in ("train", "test"):
+            (label / f"{split}.idx").touch()
+        report = '{"splits": {"train": {"rows": 100}}}'
+        (label.parent / "preprocess.json").write_text(report, encoding="utf-8")
+    done = recipe("tsne/run.sh", SIZES="100 full")
+    assert (done.code, done.errors) == (0, "")
+    training = ["fairseq-train", "fairseq-validate"]
+    assert names(done) == [*training, *training, "scl-plot", *training, *training, "scl-plot"]
+    lambdas = [
+        call[call.index("--scl-lambda") + 1] for call in done.calls if call[0] == "fairseq-train"
+    ]
+    assert lambdas == ["0", "0.9", "0", "0.9"]
+    figures = [parse(call) for call in done.calls if call[0] == "scl-plot"]
+    saved = [
+        f"{call[call.index('--save-dir') + 1]}/checkpoint_best.pt"
+        for call in done.calls
+        if call[0] == "fairseq-train"
+    ]
+    assert [str(path) for figure in figures for path in figure.checkpoints] == saved
+    assert [str(path) for path in figures[0].out] == [
+        "outputs/tsne/100.png",
+        "outputs/tsne/100.svg",
+    ]
+    assert str(figures[1].data) == "outputs/data/SST-2-bin"
+    # What is trained is not trained again.
+    assert names(recipe("tsne/run.sh", SIZES="100 full")) == ["scl-plot", "scl-plot"]
+
+
+@pytest.mark.parametrize(
+    ("file", "size"),
+    [
+        ("few_shot/run.sh", "large"),
+        ("glue/run.sh", "large"),
+        ("batch_size/run.sh", "base"),
+        ("tsne/run.sh", "large"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_starts(recipe, inputs, tmp_path, file, size):
+    def refusal(**variables):
+        done = recipe(file, **variables)
+        assert (done.code, done.calls) == (2, [])
+        (line,) = done.errors.splitlines()
+        return line
+
+    assert f"scripts/download_roberta.sh --model {size} ." in refusal(ROBERTA="no.pt")
+    assert "no/vocab.bpe is missing; scripts/download_bpe.sh no" in refusal(BPE_DIR="no")
+    (tmp_path / "glue" / "SST-2").rmdir()
+    assert "glue/SST-2 is missing; scripts/download_glue.sh --tasks SST-2 glue" in refusal()
