@@ -72,7 +72,10 @@ def _parser() -> Parser:
     cluster.add_argument("--cpus", type=positive, metavar="C", help="cores of a job (4 a GPU)")
     cluster.add_argument("--hours", type=float, metavar="H", help="time limit of a job (4)")
     cluster.add_argument(
-        "--array-size", type=positive, metavar="A", help="jobs that run at the same time (32)"
+        "--array-size",
+        type=positive,
+        metavar="A",
+        help="jobs that run at the same time (32; local: 1)",
     )
     cluster.add_argument(
         "--trials-per-job", type=positive, metavar="N", help="trials that share a start (10)"
@@ -128,7 +131,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
     """Whether trials run on a CPU, and what runs them."""
-    from scl_fairseq.experiments.worker_pool import Slot, run_tasks
+    from scl_fairseq.experiments.worker_pool import Slot, run_tasks, visible_gpus
 
     if options.cluster is not None:
         from scl_fairseq.experiments import cluster
@@ -141,13 +144,13 @@ def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
             gpus=0 if options.cpu else gpus,
             cpus=options.cpus or 4 * max(gpus, 1),
             hours=options.hours or 4,
-            array_size=options.array_size or 32,
+            array_size=options.array_size or (32 if options.cluster == "slurm" else 1),
             trials_per_job=options.trials_per_job or 10,
             workers=options.workers,
             threads=options.threads,
         )
         return resources.gpus == 0, resources.run_tasks
-    gpus = [] if options.cpu else _visible_gpus()
+    gpus = [] if options.cpu else visible_gpus(_count_gpus())
     if gpus:
         slots = [
             Slot(options.threads or 1, gpus[i % len(gpus)])
@@ -159,12 +162,10 @@ def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
     return not gpus, lambda tasks, on_event: run_tasks(tasks, slots, on_event)
 
 
-def _visible_gpus() -> list[str]:
+def _count_gpus() -> int:
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    return named.split(",")[:count] if named else [str(i) for i in range(count)]
+    return torch.cuda.device_count()
 
 
 def _cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.experiments import worker, worker_pool
-from scl_fairseq.experiments.worker_pool import Slot
+from scl_fairseq.experiments.worker_pool import Slot, visible_gpus
 from scl_fairseq.files import write_text
 
 SLURM, LOCAL = "slurm", "local"
-FAILURE = "failure.json"
-_SECONDS_BETWEEN_LOOKS = {SLURM: 10.0, LOCAL: 0.5}
+FAILURE, JOBS = "failure.json", "jobs.json"
+SECONDS_BETWEEN_LOOKS = {SLURM: 10.0, LOCAL: 0.5}
+# How long a node's files may take to be seen from here (NFS).
+GRACE = {SLURM: 90.0, LOCAL: 0.0}
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,13 @@ class Resources:
     threads: int | None
 
     def slots(self) -> list[Slot]:
-        """Where the warm processes of a job run."""
+        """Where the warm processes run, asked in the job, whose GPUs the cluster has named."""
         if self.gpus:
-            count = self.workers or self.gpus
-            return [Slot(self.threads or 1, str(i % self.gpus)) for i in range(count)]
+            gpus = visible_gpus(self.gpus)
+            return [
+                Slot(self.threads or 1, gpus[i % self.gpus])
+                for i in range(self.workers or self.gpus)
+            ]
         count = self.workers or 1
         return [Slot(self.threads or max(1, self.cpus // count))] * count
 
@@ -60,25 +66,61 @@ class Resources:
     ) -> None:
         """Submit jobs for the tasks and pass on what they find, as ``worker_pool.run_tasks`` does.
 
-        Ctrl-C leaves jobs of Slurm alone: the next sweep into the same folder takes up their
-        results.
+        Ctrl-C leaves jobs of Slurm alone: their results are taken up by the next sweep into the
+        same folder, which is refused as long as they run.
 
         Raises:
             FileNotFoundError: submitit is not installed.
-            ValueError: the cluster cannot be used from here.
+            ValueError: the cluster cannot be used from here, or jobs of an earlier sweep run.
         """
         executor = self._executor()
+        self._refuse_while_jobs_run()
+        for task in tasks:  # of an earlier sweep
+            (Path(task["folder"]) / FAILURE).unlink(missing_ok=True)
         size = self.trials_per_job
         chunks = [list(tasks[i : i + size]) for i in range(0, len(tasks), size)]
-        with executor.batch():
-            jobs = [executor.submit(run_job, chunk, self.slots()) for chunk in chunks]
+        # Slurm itself holds back what exceeds the array's size.
+        at_once = len(chunks) if self.cluster == SLURM else self.array_size
+        running: list[_Running] = []
+        submitted: list[str] = []
         try:
-            self._follow(list(zip(jobs, chunks, strict=True)), on_event)
+            while chunks or running:
+                free = at_once - len(running)
+                starting, chunks = chunks[:free], chunks[free:]
+                if starting:
+                    jobs = self._submit(executor, starting)
+                    submitted += [job.job_id for job in jobs]
+                    write_text(self.folder / JOBS, json.dumps(submitted) + "\n")
+                    running += map(_Running, jobs, starting)
+                running = [job for job in running if job.follow(on_event, GRACE[self.cluster])]
+                if running:
+                    time.sleep(SECONDS_BETWEEN_LOOKS[self.cluster])
         except BaseException:
             if self.cluster == LOCAL:
-                for job in jobs:
-                    job.cancel()
+                for own in running:
+                    own.job.cancel()
             raise
+
+    def _submit(self, executor, chunks: list[list[Mapping[str, Any]]]) -> list:
+        import submitit
+
+        try:
+            with executor.batch():
+                return [executor.submit(run_job, chunk, self) for chunk in chunks]
+        except submitit.core.utils.FailedJobError as error:
+            raise ValueError(f"--cluster {self.cluster}: {error}") from None
+
+    def _refuse_while_jobs_run(self) -> None:
+        path = self.folder / JOBS
+        if not path.is_file():
+            return
+        known = json.loads(path.read_text("utf-8"))
+        alive = _in_slurm(known) if self.cluster == SLURM else [i for i in known if _is_local(i)]
+        if alive:
+            raise ValueError(
+                f"jobs of an earlier sweep into {self.folder.parent} still run "
+                f"({', '.join(alive[:5])}): wait for them or cancel them"
+            )
 
     def _executor(self):
         try:
@@ -101,25 +143,45 @@ class Resources:
         )
         return executor
 
-    def _follow(
-        self,
-        running: list[tuple[Any, list[Mapping[str, Any]]]],
-        on_event: Callable[[Mapping[str, Any]], None],
-    ) -> None:
-        """Report every task once: its result, its failure, or that its job ended without either."""
-        while running:
-            still_running = []
-            for job, left in running:
-                has_ended = job.done()  # asked first: what it wrote before is found below
-                left = [task for task in left if not _report(task, on_event)]
-                if left and has_ended:
-                    for task in left:
-                        on_event(_lost(task, job))
-                elif left:
-                    still_running.append((job, left))
-            running = still_running
-            if running:
-                time.sleep(_SECONDS_BETWEEN_LOOKS[self.cluster])
+
+class _Running:
+    """A job and those of its trials that have not been heard of."""
+
+    def __init__(self, job: Any, tasks: list[Mapping[str, Any]]):
+        self.job, self._left = job, tasks
+        self._ended: float | None = None
+
+    def follow(self, on_event: Callable[[Mapping[str, Any]], None], grace: float) -> bool:
+        """Report what there is to report; whether more may come."""
+        if self._ended is None and self.job.done():  # asked first: all that it wrote is there now
+            self._ended = time.monotonic()
+        self._left = [task for task in self._left if not _report(task, on_event)]
+        if self._left and self._ended is not None and time.monotonic() >= self._ended + grace:
+            for task in self._left:
+                on_event(_lost(task, self.job))
+            self._left = []
+        return bool(self._left)
+
+
+def _is_local(job_id: str) -> bool:
+    """Whether a job of this machine, whose id is its process's, still runs."""
+    try:
+        command = Path(f"/proc/{job_id}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"submitit" in command
+
+
+def _in_slurm(job_ids: Sequence[str]) -> list[str]:
+    """Those that are in Slurm's queue, an array's jobs under the array's number."""
+    listed = subprocess.run(
+        ["squeue", "--me", "--noheader", "--format", "%A"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    queued = set(listed.stdout.split())
+    return sorted({job_id.partition("_")[0] for job_id in job_ids} & queued)
 
 
 def _report(task: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> bool:
@@ -143,7 +205,7 @@ def _lost(task: Mapping[str, Any], job: Any) -> dict[str, Any]:
     }
 
 
-def run_job(tasks: Sequence[Mapping[str, Any]], slots: Sequence[Slot]) -> None:
+def run_job(tasks: Sequence[Mapping[str, Any]], resources: Resources) -> None:
     """What a job does: its trials in warm processes, results and failures as files."""
     folders = {task["trial"]: Path(task["folder"]) for task in tasks}
 
@@ -152,4 +214,6 @@ def run_job(tasks: Sequence[Mapping[str, Any]], slots: Sequence[Slot]) -> None:
         if event["event"] == worker.FAILED:
             write_text(folders[event["trial"]] / FAILURE, json.dumps(event) + "\n")
 
-    worker_pool.run_tasks(tasks, slots, on_event)
+    # Slurm runs a job again whose node has failed.
+    left = [task for task in tasks if not (folders[task["trial"]] / worker.RESULT).is_file()]
+    worker_pool.run_tasks(left, resources.slots(), on_event)

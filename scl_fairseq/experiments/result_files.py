@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS, FAILURES, TRIALS = "results.jsonl", "failures.jsonl", "trials"
+RESULTS, FAILURES, TRIALS, LOCK = "results.jsonl", "failures.jsonl", "trials", ".lock"
 
 
 class LineFile:
@@ -68,12 +68,14 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another process holds it.
     """
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ValueError(f"{folder} is in use by another scl-sweep") from None
+        except OSError as error:  # some network file systems have no locks
+            raise ValueError(f"{folder} cannot be locked: {error}") from None
         yield
     finally:
         os.close(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -15,7 +14,14 @@ from scl_fairseq.checkpoints import embedded
 from scl_fairseq.checkpoints.architecture import architecture_flags
 from scl_fairseq.experiments import trials, worker
 from scl_fairseq.experiments.fairseq_options import check_arguments
-from scl_fairseq.experiments.result_files import FAILURES, RESULTS, TRIALS, LineFile, exclusive
+from scl_fairseq.experiments.result_files import (
+    FAILURES,
+    LOCK,
+    RESULTS,
+    TRIALS,
+    LineFile,
+    exclusive,
+)
 from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.trials import Encoder, Trial, distinct_values
 from scl_fairseq.experiments.worker import DONE, EPOCH, FAILED
@@ -62,6 +68,8 @@ def plan(config: SweepConfig, on_cpu: bool) -> Plan:
         flags = architecture_flags(embedded.find_encoder())
         encoder = Encoder("", embedded.ENCODER_SHA256, tuple(flags))
     planned = trials.plan(config, encoder)
+    if on_cpu and any(trial.setting.get("fp16") for trial in planned):
+        raise ValueError(f"{config.source}: options.fp16: needs a GPU")
     for trial in distinct_values(planned):
         try:
             check_arguments(trial.arguments(Path(TRIALS) / trial.id, on_cpu))
@@ -112,7 +120,8 @@ def run_sweep(
         failed = set()
 
         def on_event(event: Mapping[str, Any]) -> None:
-            trial = by_id.get(event.get("trial"))
+            trial = by_id[event["trial"]]
+            event = _with_result(event, out)
             if event["event"] == DONE and trial.id not in known:
                 results.append(event["record"])
                 known.add(trial.id)
@@ -131,7 +140,7 @@ def run_sweep(
 
 
 def _claim(out: Path) -> None:
-    is_ours = (out / RESULTS).exists() or (out / CONFIG).exists() or (out / ".lock").exists()
+    is_ours = (out / LOCK).exists() or (out / RESULTS).exists()
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file")
     if out.exists() and not is_ours and any(out.iterdir()):
@@ -165,6 +174,14 @@ def _collect(out: Path, by_id: Mapping[str, Trial], known: set[str], results: Li
         known.add(trial)
 
 
+def _with_result(event: Mapping[str, Any], out: Path) -> Mapping[str, Any]:
+    """A failure is none if the worker died between writing its result and saying so."""
+    path = out / TRIALS / event["trial"] / worker.RESULT
+    if event["event"] != FAILED or not path.is_file():
+        return event
+    return {**event, "event": DONE, "record": json.loads(path.read_text("utf-8"))}
+
+
 def _with_encoder(config: SweepConfig, by_id: Mapping[str, Trial], out: Path) -> dict[str, Trial]:
     """The trials with the embedded encoder's place, once it is there."""
     if config.encoder != EMBEDDED:
@@ -190,8 +207,6 @@ def _as_yaml(config: SweepConfig) -> str:
 def _task(trial: Trial, out: Path, keep: str, on_cpu: bool) -> Task:
     relative = f"{TRIALS}/{trial.id}"
     folder = out / relative
-    # What an interrupted attempt has left: fairseq would resume from its checkpoints.
-    shutil.rmtree(folder, ignore_errors=True)
     arguments = trial.arguments(folder, on_cpu, keeps_all=keep == "all")
     return {
         "trial": trial.id,

@@ -13,10 +13,13 @@ DATA_KEYS = ("task", "N", "sample")  # they name the data; every other key is a 
 TABLES = ("few-shot", "glue", "batch-size", "none")
 EMBEDDED = "embedded"
 CE_LAMBDA = 0
+# Without an effect on training at lambda 0.
+_INERT = ("scl-temperature", "scl-embedding", "scl-reduction")
 
 # What a sweep decides itself, so that a trial leaves what it should and can be compared.
 MANAGED = {
     "best-checkpoint-metric": "a sweep selects on accuracy",
+    "continue-once": "a trial starts from finetune-from-model",
     "cpu": "the sweep's --workers decides",
     "data": "it is the top-level key data",
     "disable-validation": "a sweep selects on validation accuracy",
@@ -30,6 +33,10 @@ MANAGED = {
     "no-save": "the sweep's --keep decides",
     "no-save-optimizer-state": "the sweep's --keep decides",
     "regression-target": "a sweep selects on accuracy",
+    "reset-dataloader": "a trial starts from finetune-from-model",
+    "reset-lr-scheduler": "a trial starts from finetune-from-model",
+    "reset-meters": "a trial starts from finetune-from-model",
+    "reset-optimizer": "a trial starts from finetune-from-model",
     "restore-file": "a trial starts from finetune-from-model",
     "save-dir": "it is the trial's folder",
     "train-subset": "it is train",
@@ -209,6 +216,14 @@ def _check_value(key: str, value: Any, where: str, fail: Any) -> None:
         fail(where, f"expected an integer from 0, got {value!r}")
 
 
+def _same(value: Any) -> Any:
+    """What two ways to write a number have in common."""
+    try:
+        return value if isinstance(value, bool) or value is None else float(value)
+    except ValueError:
+        return value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -232,7 +247,7 @@ def _check_grid(grid: Any, options: Mapping[str, Any], fail: Any) -> None:
         for index, value in enumerate(listed):
             if isinstance(value, (list, dict)):
                 fail(where, f"expected plain values, got {value!r}")
-            if value in listed[:index]:
+            if _same(value) in map(_same, listed[:index]):
                 fail(where, f"{value!r} is listed twice: its trials would be duplicates")
             _check_value(key, value, where, fail)
         if key in options:
@@ -266,8 +281,8 @@ def _overrides(listed: Any, grids: Sequence[Mapping], fail: Any) -> tuple[Overri
 def settings(config: SweepConfig) -> list[Setting]:
     """The setting of every trial: keys of its grid, then options, those with value None left out.
 
-    At lambda 0 the temperature does nothing: the baseline is one setting whatever temperatures the
-    grid lists, and has none.
+    At lambda 0 temperature, embedding and reduction do nothing: the baseline is one setting
+    whatever of them the grid lists, and has none.
 
     Raises:
         ValueError: two grids hold the same trial.
@@ -286,11 +301,12 @@ def settings(config: SweepConfig) -> list[Setting]:
 def _expand(config: SweepConfig, grid: Mapping[str, Sequence[Value]]) -> Iterator[Setting]:
     for values in itertools.product(*grid.values()):
         setting: Setting = {**dict(zip(grid, values, strict=True)), **config.options}
+        inert = _INERT if setting.get("scl-lambda") == CE_LAMBDA else ()
+        setting = {key: value for key, value in setting.items() if key not in inert}
         for override in config.overrides:
             if override.applies_to(setting):
-                setting.update(override.options)
-        if setting.get("scl-lambda") == CE_LAMBDA:
-            setting.pop("scl-temperature", None)
+                changes = override.options.items()
+                setting.update({key: value for key, value in changes if key not in inert})
         yield {key: value for key, value in setting.items() if value is not None}
 
 

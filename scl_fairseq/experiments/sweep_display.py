@@ -67,18 +67,21 @@ class SweepDisplay:
         note = ", no better than one class for all" if record["collapsed"] else ""
         self._say(
             f"{_named(trial)}: validation {record['best_valid_accuracy']:.1f} %{note}, "
-            f"{record['wall_seconds']:.0f} s"
+            f"{record['wall_seconds']:.0f} s",
+            matters=record["collapsed"],
         )
 
     def failed(self, trial: Trial, error: str) -> None:
         """Take note of a failure."""
         self._epochs.pop(trial.id, None)
         self._failed += 1
-        self._say(f"{_named(trial)}: FAILED, {error}")
+        self._say(f"{_named(trial)}: FAILED, {error}", matters=True)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, matters: bool) -> None:
         if self._live is None:
             self._print(f"{self._count()}: {text}; {self._time_left()}")
+        elif matters:  # above the bar, where it stays
+            self._live.console.print(text, markup=False, highlight=False)
 
     def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -18,6 +18,10 @@ from scl_fairseq.experiments.sweep_config import DATA_KEYS, Setting, SweepConfig
 
 SPLITS = ("train", "valid", "test")
 ENCODER_OPTION = "finetune-from-model"
+SEPARATOR = "separator-token"
+ENDS = ("max-epoch", "max-update", "stop-time-hours", "patience")
+SIZES = ("batch-size", "max-sentences", "max-tokens")
+CHOICES = ("arch", "criterion", "optimizer", "lr-scheduler")  # each has options of its own
 # What a fine-tuning of the paper's kind needs and a configuration may leave out.
 DEFAULTS: dict[str, Value] = {
     "criterion": "sentence_prediction_scl",
@@ -79,7 +83,7 @@ class Trial:
             "save-dir": training.short_path(folder),
             "task": "sentence_prediction",
             "num-classes": len(self.data.labels),
-            "separator-token": self._separator(),
+            SEPARATOR: self._separator(),
             **self.options,
             **FIXED,
             **({} if keeps_all else dict.fromkeys(BEST_ONLY, True)),
@@ -140,20 +144,22 @@ def _named(trial: Trial) -> str:
 
 
 def _data(config: SweepConfig, setting: Setting, opened: dict[str, BinarizedData]) -> BinarizedData:
-    try:
-        path = config.data.format_map(setting)
-    except KeyError as error:
-        raise ValueError(
-            f"{config.source}: data: {{{error.args[0]}}} is no key of the grid"
-        ) from None
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{config.source}: data: {error}") from None
+    path = _filled(config.data, setting, f"{config.source}: data")
     if path not in opened:
         try:
             opened[path] = open_binarized(Path(path), SPLITS)
         except (ValueError, OSError) as error:
             raise ValueError(f"{config.source}: data: {error}") from None
     return opened[path]
+
+
+def _filled(template: str, setting: Setting, where: str) -> str:
+    try:
+        return template.format_map(setting)
+    except KeyError as error:
+        raise ValueError(f"{where}: {{{error.args[0]}}} is no key of the grid") from None
+    except (ValueError, IndexError, AttributeError, TypeError) as error:
+        raise ValueError(f"{where}: {template}: {error}") from None
 
 
 def _encoder(
@@ -170,20 +176,23 @@ def _encoder(
     where = f"{config.source}: options.{ENCODER_OPTION}"
     if path is None:
         raise ValueError(f"{where}: is missing; it names the pre-trained checkpoint")
-    path = str(path).format_map({key: setting.get(key, "") for key in DATA_KEYS})
+    path = _filled(str(path), setting, where)
     if path not in known:
         if not Path(path).is_file():
             raise ValueError(f"{where}: {path} is no file")
-        flags = () if "arch" in setting else tuple(architecture_flags(Path(path)))
+        try:
+            flags = () if "arch" in setting else tuple(architecture_flags(Path(path)))
+        except Exception as error:  # torch has many for a file that is no checkpoint
+            reason = str(error).splitlines()[:1] or [type(error).__name__]
+            raise ValueError(f"{where}: {path}: no checkpoint to read: {reason[0]}") from None
         known[path] = Encoder(path, file_sha256(Path(path)), flags)
     return known[path]
 
 
 def _trial(config: SweepConfig, setting: Setting, data: BinarizedData, encoder: Encoder) -> Trial:
+    _check_complete(config, setting, data)
     setting = {**setting, **_schedule(config, setting, data)}
     options = {key: value for key, value in setting.items() if key not in DATA_KEYS}
-    if options.get("task", "sentence_prediction") != "sentence_prediction":
-        raise ValueError(f"{config.source}: options.task: it is sentence_prediction")
     return Trial(
         id=_identify(setting, data, encoder),
         setting=setting,
@@ -192,6 +201,20 @@ def _trial(config: SweepConfig, setting: Setting, data: BinarizedData, encoder: 
         encoder=encoder,
         options={**DEFAULTS, **options},
     )
+
+
+def _check_complete(config: SweepConfig, setting: Setting, data: BinarizedData) -> None:
+    """What fairseq would find out late, or never."""
+    for keys, why in ((ENDS, "training would not end"), (SIZES, "fairseq needs one")):
+        if not any(key in setting for key in keys):
+            raise ValueError(f"{config.source}: options: none of {', '.join(keys)}: {why}")
+    is_open = data.num_inputs == 2 and data.bpe is None
+    said = [config.options, *config.grids, *(override.options for override in config.overrides)]
+    if is_open and not any(SEPARATOR in keys for keys in said):
+        raise ValueError(
+            f"{config.source}: options.{SEPARATOR}: {data.folder} holds pairs and does not say how "
+            "they are encoded; give 2 for RoBERTa, null for a converted BERT"
+        )
 
 
 def _schedule(config: SweepConfig, setting: Setting, data: BinarizedData) -> Setting:
@@ -204,8 +227,18 @@ def _schedule(config: SweepConfig, setting: Setting, data: BinarizedData) -> Set
     for key in ("total-num-update", "warmup-updates"):
         if key in setting:
             raise ValueError(f"{config.source}: options.{key}: warmup-ratio sets it")
+    for key in ("max-tokens", "max-sentences", "max-update", "skip-remainder-batch"):
+        if key in setting:
+            raise ValueError(f"{config.source}: options.{key}: warmup-ratio cannot count with it")
+    if setting.get("required-batch-size-multiple", 1) != 1:
+        raise ValueError(
+            f"{config.source}: options.required-batch-size-multiple: warmup-ratio needs 1"
+        )
+    update_freq = setting.get("update-freq", 1)
+    if not isinstance(update_freq, int):
+        raise ValueError(f"{config.source}: options.update-freq: warmup-ratio needs one number")
     batches = math.ceil(data.num_examples["train"] / setting["batch-size"])
-    updates = setting["max-epoch"] * math.ceil(batches / int(setting.get("update-freq", 1)))
+    updates = setting["max-epoch"] * math.ceil(batches / update_freq)
     return {
         "lr-scheduler": setting.get("lr-scheduler", "polynomial_decay"),
         "total-num-update": updates,
@@ -225,11 +258,13 @@ def _identify(setting: Setting, data: BinarizedData, encoder: Encoder) -> str:
 
 
 def distinct_values(trials: Sequence[Trial]) -> list[Trial]:
-    """Few trials that show every value of every option at least once."""
+    """Few trials that show every value of every option, and every set of options, once."""
     seen: set[tuple[str, str]] = set()
     chosen = []
     for trial in trials:
         pairs = {(key, repr(value)) for key, value in trial.options.items()}
+        choices = [str(trial.options.get(key)) for key in CHOICES]
+        pairs.add((" ".join(choices), " ".join(sorted(trial.options))))
         if not pairs <= seen:
             seen |= pairs
             chosen.append(trial)

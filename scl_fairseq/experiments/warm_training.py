@@ -22,12 +22,17 @@ import torch
 from fairseq import checkpoint_utils, options
 from fairseq.criterions.sentence_prediction import SentencePredictionCriterion
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.logging import metrics
+from fairseq.logging import metrics, progress_bar
 from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
 from torch import Tensor, nn
 
-from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, tokens_for
+from scl_fairseq.inference.evaluation import (
+    LengthSortedBatches,
+    can_read,
+    read_dataset,
+    tokens_for,
+)
 
 CHECKPOINT = "checkpoint_best.pt"
 KEEP_BEST, KEEP_ALL, KEEP_NONE = "best", "all", "none"
@@ -40,9 +45,12 @@ class Outcome:
     Attributes:
         valid_epochs, valid_accuracy: of each validation; percent, rounded to 0.1 by fairseq.
         epoch_metrics: ``train`` and ``valid``: all that fairseq logs, epoch by epoch.
-        best_epoch: the epoch of the highest validation accuracy, the latest among equals.
+        best_epoch: the epoch of the weights that are kept: those of the highest validation accuracy
+            where fairseq saves, the latest among equals.
+        best_valid_accuracy: theirs.
         num_updates: optimizer steps.
         update_seconds: time that they took.
+        gpu_memory: bytes that torch held at the end, None on a CPU.
         log_probabilities: (N, classes), float32, test set, with the best epoch's weights.
         targets: (N,), class indices of the test set.
         valid_targets: (M,), those of the validation set.
@@ -54,8 +62,10 @@ class Outcome:
         default_factory=lambda: {"train": [], "valid": []}
     )
     best_epoch: int = 0
+    best_valid_accuracy: float = 0.0
     num_updates: int = 0
     update_seconds: float = 0.0
+    gpu_memory: int | None = None
     log_probabilities: Tensor | None = None
     targets: Tensor | None = None
     valid_targets: Tensor | None = None
@@ -191,14 +201,17 @@ class WarmTraining:
             with _replaced(self._load, best, followed):
                 fairseq_train.main(cfg)
             if not best.epoch:
-                raise RuntimeError("training ended before its first validation")
+                raise RuntimeError("no validated epoch was saved (--save-interval?)")
             trainer = followed.trainer
             best.restore(trainer.get_model())
             if keep == KEEP_BEST:
                 best.write(trainer, folder / CHECKPOINT)
-            outcome.best_epoch = best.epoch
+            outcome.best_epoch, outcome.best_valid_accuracy = best.epoch, float(best.best)
             outcome.num_updates = trainer.get_num_updates()
             _evaluate(trainer, cfg, outcome)
+            if trainer.cuda:
+                outcome.gpu_memory = torch.cuda.memory_reserved()
+            del trainer
             return outcome
         finally:
             # fairseq saves there what it crashed with, for a debugger: as large as a checkpoint.
@@ -264,20 +277,17 @@ class _Followed:
 
     @contextlib.contextmanager
     def _replayed(self, cfg, trainer: Trainer, task, subset: str) -> Iterator[None]:
+        head_name = cfg.criterion.classification_head_name
         if self._batches is None:
             self._batches = LengthSortedBatches(task.dataset(subset), tokens_for(trainer.device))
             self._outcome.valid_targets = torch.cat(
                 [batch["target"].view(-1) for batch in self._batches.batches]
             )
         model = trainer.model
-        if not _reads_head_input_only(trainer):
+        if not (_reads_head_input_only(trainer) and can_read(trainer.get_model(), head_name)):
             yield
             return
-        head_name = cfg.criterion.classification_head_name
         reading = read_dataset(trainer.get_model(), self._batches, head_name)
-        if reading.inputs is None:
-            yield
-            return
         replay = Replay(model, reading.inputs, head_name)
 
         def valid_step(sample, model, criterion, **kwargs):
@@ -318,6 +328,10 @@ def _replaced(load: CheckpointMemory, best: BestWeights, followed: _Followed) ->
     # fairseq keeps the state of early stopping as attributes of a function.
     for name in ("best", "num_runs"):
         vars(fairseq_train.should_stop_early).pop(name, None)
+    # It also keeps TensorBoard's writers by the name of a split, whatever their folder.
+    for writer in progress_bar._tensorboard_writers.values():
+        writer.close()
+    progress_bar._tensorboard_writers.clear()
     with contextlib.ExitStack() as stack:
 
         def replace(owner: Any, name: str, value: Any) -> None:

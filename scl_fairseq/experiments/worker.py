@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import queue
+import shutil
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from typing import Any, TextIO
 from scl_fairseq.files import write_text
 
 LOG, PREDICTIONS, RESULT = "train.log", "predictions.tsv", "result.json"
-READY, EPOCH, DONE, FAILED = "ready", "epoch", "done", "failed"
+EPOCH, DONE, FAILED = "epoch", "done", "failed"
 
 
 def main() -> int:
@@ -39,10 +40,11 @@ def main() -> int:
 
     current = {"trial": ""}
     training = WarmTraining(lambda epoch: _say(events, event=EPOCH, epoch=epoch, **current))
-    _say(events, event=READY)
     while True:
         task = json.loads(tasks.get())
         current["trial"] = task["trial"]
+        # What an interrupted attempt has left: fairseq would resume from its checkpoints.
+        shutil.rmtree(task["folder"], ignore_errors=True)
         with _logged(Path(task["folder"]) / LOG):
             try:
                 record = run(training, task)
@@ -54,8 +56,12 @@ def main() -> int:
 
 
 def _listen(tasks: queue.SimpleQueue) -> None:
-    for line in sys.stdin:
-        tasks.put(line)
+    # Not sys.stdin: a data loader forks, and its child would wait for the buffer's lock for ever.
+    rest = b""
+    while block := os.read(0, 1 << 16):
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            tasks.put(line.decode())
     os._exit(0)
 
 
@@ -112,7 +118,6 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
     write_text(folder / PREDICTIONS, predictions(task["labels"], outcome))
     counts = outcome.valid_targets.bincount()
     majority_share = 100 * counts.max().item() / counts.sum().item()
-    best_valid_accuracy = max(outcome.valid_accuracy)
     kept = folder / "checkpoint_best.pt"
     record = {
         **task["record"],
@@ -120,16 +125,16 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
         "valid_epochs": outcome.valid_epochs,
         "train_loss": [numbers.get("loss") for numbers in outcome.epoch_metrics["train"]],
         "best_epoch": outcome.best_epoch,
-        "best_valid_accuracy": best_valid_accuracy,
+        "best_valid_accuracy": outcome.best_valid_accuracy,
         "test_accuracy": 100 * correct.sum().item() / len(correct),
         "num_test": len(correct),
         "majority_share": majority_share,
         # fairseq rounds accuracy to 0.1; a share is compared at the same precision.
-        "collapsed": best_valid_accuracy <= round(majority_share, 1),
+        "collapsed": outcome.best_valid_accuracy <= round(majority_share, 1),
         "num_updates": outcome.num_updates,
         "updates_per_second": outcome.num_updates / outcome.update_seconds,
         "wall_seconds": time.monotonic() - started,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": outcome.gpu_memory or _peak_memory(),
         "epoch_metrics": outcome.epoch_metrics,
         "device": device(),
         "versions": versions(),
@@ -199,11 +204,7 @@ def _reset_peak_memory() -> None:
 
 
 def _peak_memory() -> int | None:
-    """Of the trial, in bytes: what torch has reserved on a GPU, else resident memory (Linux)."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.memory_reserved()
+    """Resident memory of the trial, in bytes (Linux)."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -41,6 +41,12 @@ class Slot:
         }
 
 
+def visible_gpus(count: int) -> list[str]:
+    """Names of the first GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]
+
+
 def run_tasks(
     tasks: Sequence[Mapping[str, Any]],
     slots: Sequence[Slot],
@@ -101,12 +107,12 @@ class _Worker:
         """Events of one task, to its end."""
         try:
             yield from self._run(task)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a thread that ends in silence would leave the sweep waiting
             self._end()
             yield _failed(task, f"{type(error).__name__}: {error}")
 
     def _run(self, task: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             self._start()
         process = self._process
         with contextlib.suppress(BrokenPipeError):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 # Tokens in a batch, padding included. Small enough for a CPU's cache, large enough for a GPU.
 CPU_TOKENS = 1024
-GPU_TOKENS = 32768
+GPU_TOKENS = 16384
 
 
 class LengthSortedBatches:

@@ -264,21 +264,44 @@ def test_failures_are_reported_and_tried_again(config, tmp_path):
     assert len(results(out)) == 2
 
 
-def test_collapsed_trials_say_so(config, tmp_path):
+def test_collapsed_trials_say_so(config, tmp_path, tiny):
+    # Nothing is learned at this rate; labels of the data say what one class for all would reach.
+    from collections import Counter
+
+    from scl_fairseq.data.records import read_rows
+    from scl_fairseq.data.tasks import TASKS
+
     out = tmp_path / "out"
-    path = config(grid={"sample": [0], "scl-lambda": [0]}, options={"lr": 1e-12})
+    path = config(grid={"sample": [0], "scl-lambda": [0, 0.9]}, options={"lr": 1e-12, "seed": 5})
+    data = Path(yaml.safe_load(path.read_text())["data"]).parent.parent
     _, err = finished(path, "--out", out)
-    (record,) = results(out)
-    collapsed = record["best_valid_accuracy"] <= round(record["majority_share"], 1)
-    assert record["collapsed"] is collapsed
-    assert ("no better than one class" in err) is collapsed
+    rows = read_rows(TASKS["SST-2"], data / "samples" / "sample0" / "dev.tsv")
+    most = max(Counter(row.label for row in rows).values())
+    for record in results(out):
+        right = round(record["best_valid_accuracy"] * len(rows) / 100)
+        assert record["majority_share"] == pytest.approx(100 * most / len(rows))
+        assert record["collapsed"] is (right <= most)
+    assert err.count("no better than one class") == sum(r["collapsed"] for r in results(out))
+
+
+def test_data_loaders_of_their_own(config, tmp_path):
+    out = tmp_path / "out"
+    grid = {"sample": [0], "scl-lambda": [0.9]}
+    process = sweep(config(grid=grid, options={"num-workers": 1}), "--out", out)
+    try:
+        process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("the sweep hangs")
+    assert len(results(out)) == 1
 
 
 def test_jobs_of_a_cluster_give_the_same_results(whole, tmp_path):
     pytest.importorskip("submitit")
     path, out, _ = whole
     jobs = tmp_path / "out"
-    finished(path, "--out", jobs, "--cluster", "local", "--trials-per-job", 2, "--threads", 1)
+    how = ["--cluster", "local", "--trials-per-job", 2, "--threads", 1, "--array-size", 2]
+    finished(path, "--out", jobs, *how)
     by_id = {record["trial"]: record for record in results(out)}
     found = results(jobs)
     assert {record["trial"] for record in found} == set(by_id)
@@ -289,7 +312,41 @@ def test_jobs_of_a_cluster_give_the_same_results(whole, tmp_path):
     assert len(list((jobs / "cluster").glob("*_submitted.pkl"))) == 2
 
 
+def test_a_restart_waits_for_jobs_that_still_run(config, tmp_path):
+    pytest.importorskip("submitit")
+    path, out = config(options={"max-epoch": 500}), tmp_path / "out"
+    process = sweep(path, "--out", out, "--cluster", "local", "--threads", 1)
+    deadline = time.monotonic() + 90
+    while not (out / "cluster" / "jobs.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (job,) = json.loads((out / "cluster" / "jobs.json").read_text())
+    try:
+        _, err = finished(path, "--out", out, "--cluster", "local", code=2)
+        assert f"jobs of an earlier sweep into {out} still run ({job})" in err
+    finally:
+        os.killpg(os.getpgid(int(job)), signal.SIGKILL)
+
+
+def test_gpus_of_a_job_are_those_the_cluster_names(monkeypatch, tmp_path):
+    from scl_fairseq.experiments.cluster import Resources
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    resources = Resources("slurm", tmp_path, None, 2, 8, 1, 1, 1, workers=4, threads=None)
+    assert [slot.gpu for slot in resources.slots()] == ["3", "5", "3", "5"]
+    assert resources.slots()[1].environment()["CUDA_VISIBLE_DEVICES"] == "5"
+
+
 BAD = {
+    "no end": ({"options": {"max-epoch": ABSENT}, "warmup-ratio": None}, "max-epoch, max-update"),
+    "no size": ({"options": {"batch-size": ABSENT}, "warmup-ratio": None}, "batch-size, max-sent"),
+    "fp16 on a CPU": ({"options": {"fp16": True}}, "options.fp16"),
+    "a list of update-freq": ({"options": {"update-freq": "4,2"}}, "options.update-freq"),
+    "a placeholder of nothing": (
+        {"options": {"finetune-from-model": "{size}.pt"}},
+        "options.finetune-from-model: {size} is no key",
+    ),
     "an unknown option": ({"options": {"learning-rate": 1}}, "--learning-rate"),
     "an unknown option in the grid": ({"grid": {"sgl-lambda": [1]}}, "--sgl-lambda"),
     "a value fairseq refuses": ({"options": {"lr-scheduler": "steps"}}, "lr-scheduler"),

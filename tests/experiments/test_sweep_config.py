@@ -54,6 +54,21 @@ def test_the_papers_grid_has_2250_trials(tmp_path):
     assert len(settings(read_config(write(tmp_path, values)))) == 2250
 
 
+def test_what_does_nothing_at_lambda_0_makes_no_second_baseline(tmp_path):
+    values = {
+        "data": "x",
+        "grid": {
+            "scl-lambda": [0, 0.9],
+            "scl-temperature": [0.1, 0.3],
+            "scl-embedding": ["cls", "mean"],
+        },
+        "overrides": [{"when": {"scl-temperature": 0.1}, "options": {"lr": 2e-5}}],
+    }
+    found = settings(read_config(write(tmp_path, values)))
+    assert [s for s in found if s["scl-lambda"] == 0] == [{"scl-lambda": 0}]
+    assert len(found) == 1 + 4
+
+
 def test_numbers_without_a_point_are_numbers(tmp_path):
     text = "data: x\ngrid: {lr: [1e-5, 2e-5]}\n"
     assert [s["lr"] for s in settings(read_config(write(tmp_path, text)))] == [1e-5, 2e-5]
@@ -116,6 +131,7 @@ BAD = {
     "no list": (changed("grid.sample", 3), "grid.sample: expected a list"),
     "a value twice": (changed("grid.sample", [0, 1, 0]), "grid.sample: 0 is listed twice"),
     "1 and 1.0": (changed("grid.scl-lambda", [1, 1.0]), "grid.scl-lambda: 1.0 is listed twice"),
+    "a number as text": (changed("grid.lr2", [1e-5, "1e-5"]), "grid.lr2: '1e-5' is listed twice"),
     "lambda above 1": (changed("grid.scl-lambda", [2]), "grid.scl-lambda: expected a number"),
     "tau 0": (changed("options.scl-temperature", 0), "options.scl-temperature: expected"),
     "lambda as text": (changed("grid.scl-lambda", ["high"]), "grid.scl-lambda: expected a number"),

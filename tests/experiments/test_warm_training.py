@@ -52,6 +52,7 @@ CASES = {
     "pooled": ["--lr", 3e-3, "--scl-embedding", "pooled", "--scl-reduction", "sum"],
     "mean": ["--lr", 3e-3, "--scl-embedding", "mean"],
     "early stopping": ["--lr", 1e-8, "--max-epoch", 9, "--patience", 2],
+    "saved every second epoch": ["--lr", 3e-3, "--max-epoch", 4, "--save-interval", 2],
     "mid-epoch": ["--lr", 3e-3, "--validate-interval-updates", 3, "--save-interval-updates", 3],
 }
 
@@ -64,6 +65,12 @@ def test_it_is_the_training_it_stands_for(tiny, tmp_path, warm, case):
         folder = tmp_path / name
         outcome = warm.run(options(tiny, folder, *CASES[case]), folder, "best")
         assert outcome.valid_accuracy == accuracies
+        of_best_epoch = [
+            accuracy
+            for epoch, accuracy in zip(outcome.valid_epochs, accuracies, strict=True)
+            if epoch == outcome.best_epoch
+        ]
+        assert outcome.best_valid_accuracy in of_best_epoch
         runs.assert_same_weights(
             folder / "checkpoint_best.pt", tmp_path / "plain" / "checkpoint_best.pt"
         )

@@ -1,0 +1,70 @@
+"""What is found in a folder of binarised data."""
+
+import shutil
+
+import pytest
+
+from scl_fairseq.data.binarized import open_binarized
+
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture
+def copy(tiny, tmp_path):
+    return shutil.copytree(tiny.data, tmp_path / "data")
+
+
+def test_counts_labels_and_encoding_are_those_of_fairseq(tiny):
+    from fairseq.data import data_utils
+    from fairseq.tasks.sentence_prediction import SentencePredictionTask
+
+    found = open_binarized(tiny.data, SPLITS)
+    dictionary = SentencePredictionTask.load_dictionary(str(tiny.data / "label" / "dict.txt"))
+    assert found.labels == dictionary.symbols[dictionary.nspecial : -1]
+    for split in SPLITS:
+        dataset = data_utils.load_indexed_dataset(str(tiny.data / "input0" / split))
+        assert found.num_examples[split] == len(dataset)
+    assert (found.num_inputs, found.bpe) == (1, "wordpiece")
+
+
+def test_padding_words_are_no_labels(copy):
+    with open(copy / "label" / "dict.txt", "a") as file:
+        file.write("madeupword0000 0\n")
+    assert open_binarized(copy, SPLITS).labels == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["input0/train.bin", "label/valid.bin", "input0/test.idx", "label/dict.txt"]
+)
+def test_the_checksum_covers_every_file(tiny, copy, name):
+    assert open_binarized(copy, SPLITS).sha256 == open_binarized(tiny.data, SPLITS).sha256
+    data = bytearray((copy / name).read_bytes())
+    data[-1] ^= 1
+    (copy / name).write_bytes(bytes(data))
+    assert open_binarized(copy, SPLITS).sha256 != open_binarized(tiny.data, SPLITS).sha256
+
+
+@pytest.mark.parametrize(
+    "name", ["input0/train.bin", "label/test.idx", "label/dict.txt", "input0/dict.txt"]
+)
+def test_what_is_missing_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        open_binarized(copy, SPLITS)
+
+
+def test_a_damaged_index_is_named(copy):
+    (copy / "input0" / "train.idx").write_bytes(b"MMIDIDX")
+    with pytest.raises(ValueError, match=r"train.idx is no index"):
+        open_binarized(copy, SPLITS)
+
+
+def test_labels_of_another_split_are_refused(copy):
+    shutil.copy(copy / "label" / "train.idx", copy / "label" / "valid.idx")
+    with pytest.raises(ValueError, match="valid has different numbers"):
+        open_binarized(copy, SPLITS)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        open_binarized(tmp_path / "none", SPLITS)
