@@ -108,7 +108,7 @@ def whole(tiny, data, tmp_path_factory):
         "options": {
             "finetune-from-model": str(tiny.encoder / "model.pt"),
             "batch-size": 8,
-            "lr": 3e-3,
+            "lr": 1e-3,
             "seed": 3,
             "max-epoch": 3,
             "lr-scheduler": "fixed",

@@ -10,6 +10,8 @@ import yaml
 from scl_fairseq.experiments.sweep_config import read_config
 from scl_fairseq.experiments.trials import Encoder, distinct_values, plan
 
+ABSENT = object()
+
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
@@ -17,22 +19,15 @@ def data(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trials")
     for name in ("0", "1"):
         shutil.copytree(tiny.data, folder / "SST-2" / name)
-    # Another order of two label files makes other data of the same kind.
-    labels = folder / "SST-2" / "1" / "label"
-    shutil.copy(labels / "valid.bin", labels / "test.bin")
-    shutil.copy(labels / "valid.idx", labels / "test.idx")
-    for part in ("input0",):
-        for kind in ("bin", "idx"):
-            shutil.copy(
-                folder / "SST-2" / "1" / part / f"valid.{kind}",
-                folder / "SST-2" / "1" / part / f"test.{kind}",
-            )
+    # Other bytes are other data.
+    train = folder / "SST-2" / "1" / "input0" / "train.bin"
+    train.write_bytes(train.read_bytes()[::-1])
     return folder
 
 
-def trials(tmp_path, data, tiny, **changes):
+def trials(tmp_path, folder, tiny, **changes):
     values = {
-        "data": f"{data}/{{task}}/{{sample}}",
+        "data": f"{folder}/{{task}}/{{sample}}",
         "grid": {"task": ["SST-2"], "sample": [0, 1], "scl-lambda": [0, 0.9]},
         "options": {
             "finetune-from-model": str(tiny.encoder / "model.pt"),
@@ -43,6 +38,7 @@ def trials(tmp_path, data, tiny, **changes):
     }
     for key, value in changes.items():
         values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    values["options"] = {k: v for k, v in values["options"].items() if v is not ABSENT}
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return plan(read_config(path))
@@ -74,7 +70,7 @@ def test_the_id_depends_on_what_decides_the_result(tmp_path, data, tiny):
     grid = {"scl-lambda": [0.0, 0.9]}
     assert first == {t.id for t in trials(tmp_path, data, tiny, grid=grid)}
     shutil.copytree(data, tmp_path / "changed")
-    path = tmp_path / "changed" / "SST-2" / "0" / "input0" / "train.bin"
+    path = tmp_path / "changed" / "SST-2" / "0" / "input0" / "valid.bin"
     path.write_bytes(path.read_bytes()[::-1])
     changed = {t.id for t in trials(tmp_path, tmp_path / "changed", tiny)}
     assert len(first & changed) == 2  # those of sample 1
@@ -163,7 +159,7 @@ def test_a_file_that_is_no_checkpoint(tmp_path, data, tiny):
         ({"options": {"finetune-from-model": None}}, "options.finetune-from-model: is missing"),
         ({"encoder": "embedded"}, "options.finetune-from-model: encoder is given as well"),
         (
-            {"warmup-ratio": 0.1, "options": {"max-epoch": None, "patience": 3}},
+            {"warmup-ratio": 0.1, "options": {"patience": 3, "max-epoch": ABSENT}},
             "warmup-ratio: needs options.max-epoch",
         ),
         ({"warmup-ratio": 0.1, "options": {"max-tokens": 9}}, "options.max-tokens: warmup-ratio"),

@@ -22,7 +22,7 @@ def warm():
 
 
 def options(tiny, save_dir, *more, criterion="sentence_prediction_scl"):
-    own = [*BEST_ONLY, *SELECTED, *more]
+    own = [*BEST_ONLY, *SELECTED, "--num-workers", 0, *more]
     return runs.command(tiny, save_dir, *own, criterion=criterion)[1:]
 
 
@@ -47,13 +47,13 @@ def hub_classes(tiny, checkpoint):
 
 
 CASES = {
-    "CE+SCL": ["--lr", 3e-3, "--max-epoch", 4],
-    "CE": ["--lr", 3e-3, "--max-epoch", 3, "--scl-lambda", 0],
-    "pooled": ["--lr", 3e-3, "--scl-embedding", "pooled", "--scl-reduction", "sum"],
-    "mean": ["--lr", 3e-3, "--scl-embedding", "mean"],
+    "CE+SCL": ["--lr", 1e-3, "--max-epoch", 4],
+    "CE": ["--lr", 1e-3, "--max-epoch", 3, "--scl-lambda", 0],
+    "pooled": ["--lr", 1e-3, "--scl-embedding", "pooled", "--scl-reduction", "sum"],
+    "mean": ["--lr", 1e-3, "--scl-embedding", "mean"],
     "early stopping": ["--lr", 1e-8, "--max-epoch", 9, "--patience", 2],
-    "saved every second epoch": ["--lr", 3e-3, "--max-epoch", 4, "--save-interval", 2],
-    "mid-epoch": ["--lr", 3e-3, "--validate-interval-updates", 3, "--save-interval-updates", 3],
+    "saved every second epoch": ["--lr", 1e-3, "--max-epoch", 4, "--save-interval", 2],
+    "mid-epoch": ["--lr", 1e-3, "--validate-interval-updates", 3, "--save-interval-updates", 3],
 }
 
 
@@ -85,8 +85,8 @@ def test_it_is_the_training_it_stands_for(tiny, tmp_path, warm, case):
 
 def test_stock_criterion(tiny, tmp_path, warm):
     stock = {"criterion": "sentence_prediction"}
-    _, accuracies = plain(tiny, tmp_path / "plain", "--lr", 3e-3, **stock)
-    outcome = warm.run(options(tiny, tmp_path, "--lr", 3e-3, **stock), tmp_path, "none")
+    _, accuracies = plain(tiny, tmp_path / "plain", "--lr", 1e-3, **stock)
+    outcome = warm.run(options(tiny, tmp_path, "--lr", 1e-3, **stock), tmp_path, "none")
     assert outcome.valid_accuracy == accuracies
     assert not (tmp_path / "checkpoint_best.pt").exists()
 
@@ -99,20 +99,27 @@ def test_a_tie_goes_to_the_later_epoch(tiny, tmp_path, warm):
 
 
 def test_the_test_set_meets_the_weights_of_the_best_epoch(tiny, tmp_path, warm):
-    # The first epoch learns; then the rate explodes and the last weights are worse.
-    rates = ["--lr", "[0.003,0.003,5.0]", "--max-epoch", 4, "--force-anneal", 9]
+    # The first epochs learn; then the rate explodes and the last weights are worse.
+    rates = [
+        "--lr",
+        "[0.001,0.001,0.001,0.001,0.001,0.001,5.0]",
+        "--max-epoch",
+        8,
+        "--force-anneal",
+        9,
+    ]
     arguments = options(tiny, tmp_path, *rates)
     outcome = warm.run(arguments, tmp_path, "best")
     assert outcome.valid_accuracy[-1] < max(outcome.valid_accuracy)
-    assert outcome.best_epoch < 4
+    assert outcome.best_epoch < 8
     expected = hub_classes(tiny, tmp_path / "checkpoint_best.pt")
     assert torch.equal(outcome.log_probabilities.argmax(1), expected.argmax(1))
 
 
 def test_keep_all_writes_what_fairseq_writes(tiny, tmp_path, warm):
-    arguments = runs.command(tiny, tmp_path / "warm", *SELECTED)[1:]
-    warm.run(arguments, tmp_path / "warm", "all")
-    runs.train([runs.FAIRSEQ_TRAIN, *runs.command(tiny, tmp_path / "plain", *SELECTED)[1:]])
+    more = [*SELECTED, "--num-workers", 0]
+    warm.run(runs.command(tiny, tmp_path / "warm", *more)[1:], tmp_path / "warm", "all")
+    runs.train(runs.command(tiny, tmp_path / "plain", *more))
     names = sorted(path.name for path in (tmp_path / "plain").iterdir())
     assert sorted(path.name for path in (tmp_path / "warm").iterdir()) == names
     for name in names:
