@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.pipelines import ROOT, Failed
+from scl_fairseq.checkpoints.embedded import convert_encoder
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
 from scl_fairseq.data import synthetic
@@ -67,10 +68,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def prepare(options: argparse.Namespace, folder: Path) -> Path:
     """Samples, encoder and binarised data; returns the configuration of the sweep."""
-    from scl_fairseq.checkpoints.embedded import find_encoder
-    from scl_fairseq.checkpoints.huggingface import convert
-
-    convert(find_encoder(), folder / "encoder")
+    convert_encoder(folder / "encoder")
     for name in options.tasks:
         task, source = TASKS[name], options.glue_dir / name
         if not source.is_dir() and name == "SST-2":

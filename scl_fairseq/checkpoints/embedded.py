@@ -13,6 +13,13 @@ ABOUT_ENCODER = (
 )
 
 
+def convert_encoder(folder: Path):
+    """Write fairseq's form of it into a folder; returns ``huggingface.convert``'s result."""
+    from scl_fairseq.checkpoints.huggingface import convert
+
+    return convert(find_encoder(), folder, expected_sha256=ENCODER_SHA256)
+
+
 def find_encoder() -> Path:
     """The Hugging Face folder of the embedded encoder.
 

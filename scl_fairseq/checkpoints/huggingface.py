@@ -1,6 +1,5 @@
 """Turn a Hugging Face BERT or RoBERTa folder into one that fairseq fine-tunes from."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags, read_json
 from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
-from scl_fairseq.files import replaced_folder
+from scl_fairseq.files import file_sha256, replaced_folder
 
 __all__ = ["Conversion", "architecture_flags", "convert"]
 
@@ -181,12 +180,9 @@ def _require_weights(folder: Path) -> Path:
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != expected.strip().lower():
-        raise ValueError(f"{path} has sha256 {digest.hexdigest()}, expected {expected}")
+    found = file_sha256(path)
+    if found != expected.strip().lower():
+        raise ValueError(f"{path} has sha256 {found}, expected {expected}")
 
 
 def _check_destination(source: Path, destination: Path) -> None:

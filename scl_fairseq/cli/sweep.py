@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     planned = plan(config, on_cpu)
     if options.dry_run:
         for trial in planned.trials:
-            print(trial.id, " ".join(f"{k}={trial.setting[k]}" for k in trial.grid_keys))
+            print(trial.id, trial.name)
         return 0
     with SweepDisplay() as display:
         done, failed = run_sweep(planned, options.out, options.keep, on_cpu, runner, display)
@@ -131,7 +131,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
     """Whether trials run on a CPU, and what runs them."""
-    from scl_fairseq.experiments.worker_pool import Slot, run_tasks, visible_gpus
+    from scl_fairseq.experiments.worker_pool import make_slots, run_tasks, visible_gpus
 
     if options.cluster is not None:
         from scl_fairseq.experiments import cluster
@@ -151,14 +151,7 @@ def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
         )
         return resources.gpus == 0, resources.run_tasks
     gpus = [] if options.cpu else visible_gpus(_count_gpus())
-    if gpus:
-        slots = [
-            Slot(options.threads or 1, gpus[i % len(gpus)])
-            for i in range(options.workers or len(gpus))
-        ]
-    else:
-        workers = options.workers or 1
-        slots = [Slot(options.threads or max(1, _cores() // workers))] * workers
+    slots = make_slots(gpus, _cores(), options.workers, options.threads)
     return not gpus, lambda tasks, on_event: run_tasks(tasks, slots, on_event)
 
 

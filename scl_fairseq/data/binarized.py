@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scl_fairseq.data.binarize import INDEX_MAGIC
+from scl_fairseq.files import file_sha256
 
 REPORT = "preprocess.json"
 
@@ -94,13 +95,4 @@ def _checksum(folder: Path, paths: list[Path]) -> str:
     for path in sorted(paths):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(file_sha256(path).encode())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
     return digest.hexdigest()

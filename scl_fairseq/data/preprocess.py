@@ -14,6 +14,7 @@ import numpy as np
 from scl_fairseq.data import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.binarize import IndexedWriter
+from scl_fairseq.data.binarized import REPORT
 from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
 from scl_fairseq.data.choices import GLUE, PAPER
 from scl_fairseq.data.dictionary import Dictionary, make_dictionary
@@ -34,7 +35,6 @@ from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Task
 from scl_fairseq.files import replaced_folder, write_text
 
-REPORT = "preprocess.json"
 # fairseq's names, the ones that --valid-subset and --gen-subset take.
 _GLUE_NAMES = {
     "train": "train",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 
 PACKAGES = ("tokenizers", "sentencepiece", "fastBPE", "numpy")
 
 
-def installed() -> dict[str, str]:
-    """Of this package, Python and the libraries that encode; what is not installed is left out."""
+def installed(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Of this package, Python and libraries; what is not installed is left out.
+
+    Args:
+        packages: by default those that encode.
+    """
     from scl_fairseq import __version__
 
     found = {"scl-fairseq": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

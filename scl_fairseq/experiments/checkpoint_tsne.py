@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scl_fairseq.data.binarized import REPORT
+from scl_fairseq.files import write_bytes
 from scl_fairseq.inference.split_embeddings import SplitEmbeddings, embed_split
 
 # What the classes 0 and 1 mean, where the data set does not say it in words.
@@ -45,20 +46,15 @@ class Panels:
         ``embeddings_i`` (N, C).
         """
         arrays = {f"embeddings_{i}": one for i, one in enumerate(self.embeddings.values())}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(
-                    file,
-                    labels=self.labels,
-                    class_names=np.array(self.class_names),
-                    panels=np.array(list(self.embeddings)),
-                    **arrays,
-                )
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        content = io.BytesIO()
+        np.savez(
+            content,
+            labels=self.labels,
+            class_names=np.array(self.class_names),
+            panels=np.array(list(self.embeddings)),
+            **arrays,
+        )
+        write_bytes(path, content.getvalue())
 
 
 def embed_panels(

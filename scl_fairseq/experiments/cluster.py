@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.experiments import worker, worker_pool
-from scl_fairseq.experiments.worker_pool import Slot, visible_gpus
+from scl_fairseq.experiments.worker_pool import Slot, make_slots, visible_gpus
 from scl_fairseq.files import write_text
 
 SLURM, LOCAL = "slurm", "local"
@@ -50,14 +50,7 @@ class Resources:
 
     def slots(self) -> list[Slot]:
         """Where the warm processes run, asked in the job, whose GPUs the cluster has named."""
-        if self.gpus:
-            gpus = visible_gpus(self.gpus)
-            return [
-                Slot(self.threads or 1, gpus[i % self.gpus])
-                for i in range(self.workers or self.gpus)
-            ]
-        count = self.workers or 1
-        return [Slot(self.threads or max(1, self.cpus // count))] * count
+        return make_slots(visible_gpus(self.gpus), self.cpus, self.workers, self.threads)
 
     def run_tasks(
         self,

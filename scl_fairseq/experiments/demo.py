@@ -9,8 +9,7 @@ from pathlib import Path
 from scl_fairseq.checkpoints.embedded import (
     ABOUT_ENCODER,
     ENCODER_PACKAGE,
-    ENCODER_SHA256,
-    find_encoder,
+    convert_encoder,
 )
 from scl_fairseq.data import sampling, synthetic
 from scl_fairseq.data.encode import Settings
@@ -72,9 +71,7 @@ def _source_name(settings: DemoSettings) -> str:
 
 
 def _prepare_encoder(folder: Path) -> list[str]:
-    from scl_fairseq.checkpoints.huggingface import convert
-
-    return list(convert(find_encoder(), folder, expected_sha256=ENCODER_SHA256).flags)
+    return list(convert_encoder(folder).flags)
 
 
 def _prepare_data(settings: DemoSettings) -> list[Path]:

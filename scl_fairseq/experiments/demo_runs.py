@@ -113,9 +113,8 @@ def plan(settings: DemoSettings, encoder_flags: list[str], loss: str, sample: in
     if not torch.cuda.is_available():
         flags.append("--cpu")
     command = [training.fairseq_train(), path(out / "bin" / f"sample{sample}")]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    return Run(loss, sample, folder, [*command, *encoder_flags, *flags])
+    command += [*training.as_arguments(options), *encoder_flags, *flags]
+    return Run(loss, sample, folder, command)
 
 
 def train_all(

@@ -7,7 +7,6 @@ nothing is lost in grey or to colour-blind readers.
 from __future__ import annotations
 
 import io
-import os
 import re
 import textwrap
 from collections.abc import Iterable
@@ -20,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from scl_fairseq.files import write_bytes
 
 FORMATS = ("png", "svg")
 DPI = 200
@@ -194,14 +195,7 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         ValueError: the ending is another.
     """
-    content = render(figure, format_of(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, render(figure, format_of(path)))
 
 
 def format_of(path: Path) -> str:

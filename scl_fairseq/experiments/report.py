@@ -25,7 +25,6 @@ from scl_fairseq.experiments.report_tables import (
 from scl_fairseq.experiments.results import (
     Result,
     Results,
-    canonical,
     data_keys,
     join,
 )
@@ -36,7 +35,7 @@ from scl_fairseq.experiments.selection import (
     choose_rows,
     make_cells,
 )
-from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
+from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig, canonical
 from scl_fairseq.experiments.tables import Table
 
 DEFAULT_TOP = 3

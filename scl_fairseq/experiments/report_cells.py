@@ -9,7 +9,6 @@ from scl_fairseq.experiments import tables
 from scl_fairseq.experiments.results import (
     Failure,
     Result,
-    canonical,
 )
 from scl_fairseq.experiments.selection import (
     CE,
@@ -20,6 +19,7 @@ from scl_fairseq.experiments.selection import (
     Configuration,
     Row,
 )
+from scl_fairseq.experiments.sweep_config import canonical
 from scl_fairseq.experiments.tables import Column, Entry, mean_and_sd
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS, FAILURES, TRIALS, LOCK = "results.jsonl", "failures.jsonl", "trials", ".lock"
+RESULTS, FAILURES, CONFIG = "results.jsonl", "failures.jsonl", "config.yaml"
+TRIALS, LOG, LOCK = "trials", "train.log", ".lock"
 
 
 class LineFile:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scl_fairseq.experiments.results import Result, canonical, data_keys
+from scl_fairseq.experiments.results import Result, data_keys
 from scl_fairseq.experiments.selection import (
     FIXED,
     REPETITION_KEYS,
@@ -15,7 +15,7 @@ from scl_fairseq.experiments.selection import (
     Configuration,
     make_cells,
 )
-from scl_fairseq.experiments.sweep_config import SweepConfig
+from scl_fairseq.experiments.sweep_config import SweepConfig, canonical
 
 LAMBDA, TEMPERATURE = FIXED
 BATCH_SIZE = "batch-size"

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from scl_fairseq.experiments.sweep_config import DATA_KEYS, SweepConfig, read_config
+from scl_fairseq.experiments.result_files import CONFIG, FAILURES, LOG, RESULTS
+from scl_fairseq.experiments.sweep_config import DATA_KEYS, SweepConfig, canonical, read_config
 
-RESULTS = "results.jsonl"
-FAILURES = "failures.jsonl"
-CONFIG = "config.yaml"
 # The criterion's own, for settings that leave them out.
 DEFAULT_LAMBDA = 0.9
 DEFAULT_TEMPERATURE = 0.3
@@ -68,7 +66,7 @@ class Result:
     @property
     def log_path(self) -> Path:
         """The trial's ``train.log``."""
-        return self.predictions_path.parent / "train.log"
+        return self.predictions_path.parent / LOG
 
 
 @dataclass(frozen=True)
@@ -127,24 +125,6 @@ def loss_of(setting: Mapping[str, object]) -> str:
     if setting.get("criterion") == "sentence_prediction":
         return "CE"
     return "CE" if float(setting.get("scl-lambda", DEFAULT_LAMBDA)) == 0 else "CE+SCL"
-
-
-def canonical(value: object) -> tuple[int, float, str]:
-    """A setting's value to compare and to sort by: numbers first, by size, however written.
-
-    ``0`` and ``0.0`` are the same, and so are ``5e-05`` and the text ``"5e-5"``, as which YAML
-    reads it; absent (None) comes last.
-    """
-    if value is None:
-        return (2, 0.0, "")
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if math.isfinite(number):
-            return (0, number, "")
-    return (1, 0.0, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
 
 
 def read_results(path: Path) -> Results:

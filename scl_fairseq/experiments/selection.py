@@ -17,10 +17,9 @@ from scl_fairseq.experiments.results import (
     DEFAULT_TEMPERATURE,
     Failure,
     Result,
-    canonical,
     loss_of,
 )
-from scl_fairseq.experiments.sweep_config import SweepConfig, settings
+from scl_fairseq.experiments.sweep_config import SweepConfig, canonical, identity, settings
 
 REPETITION_KEYS = ("sample", "seed")
 # What the paper found best in most cases.
@@ -267,8 +266,7 @@ def _configurations(
 ) -> tuple[Configuration, ...]:
     groups: dict[tuple, list[Result | Failure]] = {}
     for trial in trials:
-        key = sorted((k, canonical(v)) for k, v in _without_repetition(trial.setting).items())
-        groups.setdefault(tuple(key), []).append(trial)
+        groups.setdefault(identity(_without_repetition(trial.setting)), []).append(trial)
     configurations = []
     for _, group in sorted(groups.items()):
         runs = [trial for trial in group if isinstance(trial, Result)]
@@ -304,8 +302,7 @@ class _Planned:
     def configuration(self) -> tuple:
         # The encoder's path is no part of a finished trial's setting.
         left_out = (*REPETITION_KEYS, "finetune-from-model")
-        items = ((key, value) for key, value in self.setting.items() if key not in left_out)
-        return tuple(sorted((key, canonical(value)) for key, value in items))
+        return identity({k: value for k, value in self.setting.items() if k not in left_out})
 
     def is_of(self, setting: Mapping[str, object]) -> bool:
         # That has more than the config says, such as the length of a warm-up.

@@ -15,19 +15,20 @@ from scl_fairseq.checkpoints.architecture import architecture_flags
 from scl_fairseq.experiments import trials, worker
 from scl_fairseq.experiments.fairseq_options import check_arguments
 from scl_fairseq.experiments.result_files import (
+    CONFIG,
     FAILURES,
     LOCK,
+    LOG,
     RESULTS,
     TRIALS,
     LineFile,
     exclusive,
 )
-from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
+from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig, identity
 from scl_fairseq.experiments.trials import Encoder, Trial, distinct_values
 from scl_fairseq.experiments.worker import DONE, EPOCH, FAILED
 from scl_fairseq.files import write_text
 
-CONFIG = "config.yaml"
 Task = dict[str, Any]
 OnEvent = Callable[[Mapping[str, Any]], None]
 
@@ -152,9 +153,9 @@ def _check_same_inputs(
     records: Sequence[Mapping[str, Any]], planned: Sequence[Trial], out: Path
 ) -> None:
     """Results of one setting from two versions of the data would be mixed up."""
-    settings = {json.dumps(trial.setting, sort_keys=True): trial for trial in planned}
+    settings = {identity(trial.setting): trial for trial in planned}
     for record in records:
-        trial = settings.get(json.dumps(record["setting"], sort_keys=True))
+        trial = settings.get(identity(record["setting"]))
         if trial is None or trial.id == record["trial"]:
             continue
         is_data = record["data"]["sha256"] != trial.data.sha256
@@ -186,11 +187,11 @@ def _with_encoder(config: SweepConfig, by_id: Mapping[str, Trial], out: Path) ->
     """The trials with the embedded encoder's place, once it is there."""
     if config.encoder != EMBEDDED:
         return dict(by_id)
-    from scl_fairseq.checkpoints.huggingface import CHECKPOINT, convert
+    from scl_fairseq.checkpoints.huggingface import CHECKPOINT
     from scl_fairseq.experiments.training import short_path
 
     folder = out / "encoder"
-    converted = convert(embedded.find_encoder(), folder, expected_sha256=embedded.ENCODER_SHA256)
+    converted = embedded.convert_encoder(folder)
     vocabulary = ("--bpe", converted.bpe, "--wordpiece-vocab", short_path(folder / "vocab.txt"))
     encoder = Encoder(
         short_path(folder / CHECKPOINT), embedded.ENCODER_SHA256, (*converted.flags, *vocabulary)
@@ -231,6 +232,6 @@ def _failure(trial: Trial, error: str) -> dict[str, Any]:
         "trial": trial.id,
         "setting": trial.setting,
         "error": error,
-        "log": f"{TRIALS}/{trial.id}/{worker.LOG}",
+        "log": f"{TRIALS}/{trial.id}/{LOG}",
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -216,14 +218,6 @@ def _check_value(key: str, value: Any, where: str, fail: Any) -> None:
         fail(where, f"expected an integer from 0, got {value!r}")
 
 
-def _same(value: Any) -> Any:
-    """What two ways to write a number have in common."""
-    try:
-        return value if isinstance(value, bool) or value is None else float(value)
-    except ValueError:
-        return value
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -247,7 +241,7 @@ def _check_grid(grid: Any, options: Mapping[str, Any], fail: Any) -> None:
         for index, value in enumerate(listed):
             if isinstance(value, (list, dict)):
                 fail(where, f"expected plain values, got {value!r}")
-            if _same(value) in map(_same, listed[:index]):
+            if canonical(value) in map(canonical, listed[:index]):
                 fail(where, f"{value!r} is listed twice: its trials would be duplicates")
             _check_value(key, value, where, fail)
         if key in options:
@@ -289,12 +283,12 @@ def settings(config: SweepConfig) -> list[Setting]:
     """
     found: dict[tuple, Setting] = {}
     for grid in config.grids:
-        of_this_grid = {_identity(setting): setting for setting in _expand(config, grid)}
-        for identity, setting in of_this_grid.items():
-            if identity in found:
-                named = ", ".join(f"{key}={setting[key]}" for key in grid if key in setting)
+        of_this_grid = {identity(setting): setting for setting in _expand(config, grid)}
+        for key, setting in of_this_grid.items():
+            if key in found:
+                named = ", ".join(f"{name}={setting[name]}" for name in grid if name in setting)
                 raise ValueError(f"{config.source}: grid: duplicate trial {named}")
-            found[identity] = setting
+            found[key] = setting
     return list(found.values())
 
 
@@ -310,5 +304,24 @@ def _expand(config: SweepConfig, grid: Mapping[str, Sequence[Value]]) -> Iterato
         yield {key: value for key, value in setting.items() if value is not None}
 
 
-def _identity(setting: Setting) -> tuple:
-    return tuple(sorted((key, repr(value)) for key, value in setting.items()))
+def canonical(value: object) -> tuple[int, float, str]:
+    """A setting's value to compare and to sort by: numbers first, by size, however written.
+
+    ``0`` and ``0.0`` are the same, and so are ``5e-05`` and the text ``"5e-5"``, as which YAML
+    reads it; absent (None) comes last.
+    """
+    if value is None:
+        return (2, 0.0, "")
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number):
+            return (0, number, "")
+    return (1, 0.0, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+
+
+def identity(setting: Mapping[str, object]) -> tuple:
+    """What settings have in common that are the same, in whatever order and however written."""
+    return tuple(sorted((key, canonical(value)) for key, value in setting.items()))

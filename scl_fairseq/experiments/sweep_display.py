@@ -66,7 +66,7 @@ class SweepDisplay:
         self._records.append(record)
         note = ", no better than one class for all" if record["collapsed"] else ""
         self._say(
-            f"{_named(trial)}: validation {record['best_valid_accuracy']:.1f} %{note}, "
+            f"{trial.name}: validation {record['best_valid_accuracy']:.1f} %{note}, "
             f"{record['wall_seconds']:.0f} s",
             matters=record["collapsed"],
         )
@@ -75,7 +75,7 @@ class SweepDisplay:
         """Take note of a failure."""
         self._epochs.pop(trial.id, None)
         self._failed += 1
-        self._say(f"{_named(trial)}: FAILED, {error}", matters=True)
+        self._say(f"{trial.name}: FAILED, {error}", matters=True)
 
     def _say(self, text: str, matters: bool) -> None:
         if self._live is None:
@@ -143,7 +143,3 @@ def best_settings(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[
         ordered.append((rank[place], name, accuracies))
         rank[place] += 1
     return [(name, found) for _, name, found in sorted(ordered, key=lambda item: item[0])]
-
-
-def _named(trial: Trial) -> str:
-    return " ".join(f"{key}={trial.setting[key]}" for key in trial.grid_keys)

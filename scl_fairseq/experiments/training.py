@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import scl_fairseq
@@ -36,6 +36,17 @@ def short_path(path: Path) -> str:
     # absolute, not resolve: an environment's python is a link that must not be followed.
     absolute, here = path.absolute(), Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def as_arguments(options: Mapping[str, object]) -> list[str]:
+    """Options of ``fairseq-train`` by name: True is a flag, False and None leave one out."""
+    found = []
+    for name, value in options.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif value is not None and value is not False:
+            found += [f"--{name}", str(value)]
+    return found
 
 
 def run(command: Sequence[str], log: Path, on_epoch: Callable[[int], None]) -> None:

@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scl_fairseq.checkpoints.architecture import architecture_flags
-from scl_fairseq.data.binarized import BinarizedData, file_sha256, open_binarized
+from scl_fairseq.data.binarized import BinarizedData, open_binarized
 from scl_fairseq.data.choices import has_separator
 from scl_fairseq.data.dictionary import EOS
 from scl_fairseq.experiments import training
-from scl_fairseq.experiments.sweep_config import DATA_KEYS, Setting, SweepConfig, Value, settings
+from scl_fairseq.experiments.sweep_config import (
+    DATA_KEYS,
+    Setting,
+    SweepConfig,
+    Value,
+    identity,
+    settings,
+)
+from scl_fairseq.files import file_sha256
 
 SPLITS = ("train", "valid", "test")
 ENCODER_OPTION = "finetune-from-model"
@@ -90,18 +98,18 @@ class Trial:
             "cpu": on_cpu,
         }
         found = [training.short_path(self.data.folder), *self.encoder.flags]
-        for name, value in options.items():
-            if value is True:
-                found.append(f"--{name}")
-            elif value is not None and value is not False:
-                found += [f"--{name}", str(value).replace("{trial}", self.id)]
-        return found
+        return [*found, *(a.replace("{trial}", self.id) for a in training.as_arguments(options))]
 
     def _separator(self) -> int | None:
         """What the data's encoding puts before a second sentence: ``</s>`` or nothing."""
         data = self.data
         is_separated = data.num_inputs == 2 and data.bpe is not None and has_separator(data.bpe)
         return EOS if is_separated else None
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from the others of its sweep."""
+        return " ".join(f"{key}={self.setting[key]}" for key in self.grid_keys)
 
     @property
     def max_epoch(self) -> int | None:
@@ -128,19 +136,15 @@ def plan(config: SweepConfig, embedded: Encoder | None = None) -> list[Trial]:
         data = _data(config, setting, opened)
         encoder = _encoder(config, setting, encoders, embedded)
         trial = _trial(config, setting, data, encoder)
-        inputs = (data.sha256, encoder.sha256, *sorted(map(repr, trial.options.items())))
+        inputs = (data.sha256, encoder.sha256, identity(trial.options))
         if inputs in first:
             raise ValueError(
                 f"{config.source}: data: {data.folder} is the data of several trials, which makes "
-                f"them duplicates: {_named(first[inputs])} and {_named(trial)}"
+                f"them duplicates: {first[inputs].name} and {trial.name}"
             )
         first[inputs] = trial
         trials.append(trial)
     return trials
-
-
-def _named(trial: Trial) -> str:
-    return " ".join(f"{key}={trial.setting[key]}" for key in trial.grid_keys)
 
 
 def _data(config: SweepConfig, setting: Setting, opened: dict[str, BinarizedData]) -> BinarizedData:
@@ -247,13 +251,7 @@ def _schedule(config: SweepConfig, setting: Setting, data: BinarizedData) -> Set
 
 
 def _identify(setting: Setting, data: BinarizedData, encoder: Encoder) -> str:
-    def same(value: Value) -> Value:  # 1 and 1.0 are one number, and True is none
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return float(value) if is_number else value
-
-    text = json.dumps(
-        [{key: same(setting[key]) for key in sorted(setting)}, data.sha256, encoder.sha256]
-    )
+    text = json.dumps([identity(setting), data.sha256, encoder.sha256])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -22,9 +22,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
+from scl_fairseq.data.versions import installed
+from scl_fairseq.experiments.result_files import LOG
 from scl_fairseq.files import write_text
 
-LOG, PREDICTIONS, RESULT = "train.log", "predictions.tsv", "result.json"
+PREDICTIONS, RESULT = "predictions.tsv", "result.json"
+PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy")
 EPOCH, DONE, FAILED = "epoch", "done", "failed"
 
 
@@ -137,7 +140,7 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
         "peak_memory_bytes": outcome.gpu_memory or _peak_memory(),
         "epoch_metrics": outcome.epoch_metrics,
         "device": device(),
-        "versions": versions(),
+        "versions": installed(PACKAGES),
         "predictions": f"{task['relative']}/{PREDICTIONS}",
         "checkpoint": f"{task['relative']}/{kept.name}" if kept.exists() else None,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -155,30 +158,6 @@ def predictions(labels: list[str], outcome) -> str:
         names = [labels[target], labels[found], str(int(target == found))]
         lines.append("\t".join([str(index), *names, *map(str, row)]))
     return "\n".join(lines) + "\n"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    from importlib import metadata
-
-    import fairseq
-    import numpy
-    import torch
-
-    from scl_fairseq import __version__
-
-    name = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq"
-    try:
-        fairseq_version = f"{name} {metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        fairseq_version = fairseq.__version__
-    return {
-        "scl-fairseq": __version__,
-        "fairseq": fairseq_version,
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def device() -> str:

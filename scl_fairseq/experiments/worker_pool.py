@@ -47,6 +47,15 @@ def visible_gpus(count: int) -> list[str]:
     return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
 
+def make_slots(
+    gpus: Sequence[str], cores: int, workers: int | None = None, threads: int | None = None
+) -> list[Slot]:
+    """Slots on GPUs, by default one on each, or where there is none, one with all cores."""
+    if gpus:
+        return [Slot(threads or 1, gpus[i % len(gpus)]) for i in range(workers or len(gpus))]
+    return [Slot(threads or max(1, cores // (workers or 1)))] * (workers or 1)
+
+
 def run_tasks(
     tasks: Sequence[Mapping[str, Any]],
     slots: Sequence[Slot],

@@ -39,8 +39,7 @@ def test_best_settings_are_means_of_validation_accuracy_the_best_of_each_task_fi
 def trial(number):
     return SimpleNamespace(
         id=str(number),
-        setting={"sample": number},
-        grid_keys=("sample",),
+        name=f"sample={number}",
         max_epoch=4,
     )
 
