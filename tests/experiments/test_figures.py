@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
@@ -221,7 +222,7 @@ def test_a_figure_is_written_whole_or_not_at_all(figure, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(plot_style.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         plot_style.save(tsne_figure({"CE": np.eye(7)}, [0] * 7, NAMES, "Seven"), path)
     assert path.read_bytes() == old
