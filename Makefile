@@ -7,6 +7,7 @@ PYTHON :=
 DEMO :=
 
 RUN = "$(VENV)"/bin
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: help setup demo smoke test test-slow test-interpreters lint format bench clean
 
@@ -14,7 +15,7 @@ help:
 	@echo "make demo               CE against CE+SCL on 3 few-shot samples (about 10 minutes with set-up)"
 	@echo "make demo GLUE_DIR=DIR  the same on SST-2 from DIR/SST-2; more options: make demo DEMO=--help"
 	@echo "make smoke              every recipe and configuration of examples/, small, on a CPU (under 10 minutes)"
-	@echo "make test               tests (about 15 minutes); make test-slow: the long ones too"
+	@echo "make test               tests (about 10 minutes); make test-slow: the long ones too"
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
 	@echo "make bench              speed and memory against stock fairseq, recorded (1 hour)"
@@ -31,10 +32,10 @@ smoke: setup
 	@PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH" scripts/smoke.sh
 
 test: setup
-	$(RUN)/python -m pytest -m "not slow"
+	$(RUN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: setup
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest $(PARALLEL)
 
 test-interpreters:
 	scripts/test_interpreters.sh

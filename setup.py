@@ -42,6 +42,7 @@ setup(
             "hypothesis",
             "matplotlib",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "scikit-learn",
             "submitit",

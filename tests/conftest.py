@@ -1,8 +1,13 @@
 """Fixtures that every part of the suite may use."""
 
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
+
+# Before torch is imported: tests run side by side, and threads that wait do so busily.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
@@ -10,6 +15,10 @@ import torch
 from tests import runs
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would every process tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
@@ -99,6 +108,3 @@ def train(tiny):
         return runs.train(runs.command(tiny, save_dir, *options), **kwargs)
 
     return run
-
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -109,11 +109,6 @@ def test_the_few_shot_script_does_the_whole_way(gpt2_files, tmp_path):
         assert report["splits"]["train"]["rows"] == int(size)
 
 
-def let_ctrl_c_in():
-    """A shell that runs the tests in the background has its children ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def assert_no_process_of_group(group, seconds=5):
     """The system may take a moment to forget a process that has ended."""
     deadline = time.monotonic() + seconds
@@ -146,7 +141,6 @@ def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=let_ctrl_c_in,
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.*.new/input0/train.bin")):
@@ -179,7 +173,6 @@ def test_signals_while_many_workers_start(tmp_path):
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=let_ctrl_c_in,
         )
         time.sleep(0.25 + 0.05 * turn)
         if turn % 2:

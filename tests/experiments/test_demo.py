@@ -81,8 +81,6 @@ def test_an_interrupted_demo_leaves_no_training_behind(tmp_path, number, code):
         stderr=subprocess.PIPE,
         text=True,
         cwd=runs.ROOT,
-        # A shell that runs the tests in the background has them ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "runs" / "ce-sample0" / "train.log"
     try:
