@@ -165,12 +165,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from scl_fairseq.experiments.plot_style import save, set_title
 
     paths = _paths(options.out, options.format)
-    figure = _tsne(options) if options.kind == "tsne" else _of_results(options)
-    if options.title:
-        set_title(figure, options.title)
-    for path in paths:
-        save(figure, path)
-        print(f"wrote {path}")
+    # fairseq logs the whole configuration of each model it loads, and turns on debugging logs of
+    # other libraries.
+    logging.disable(logging.INFO)
+    try:
+        figure = _tsne(options) if options.kind == "tsne" else _of_results(options)
+        if options.title:
+            set_title(figure, options.title)
+        for path in paths:
+            save(figure, path)
+            print(f"wrote {path}")
+    finally:
+        logging.disable(logging.NOTSET)
     return 0
 
 
@@ -205,17 +211,13 @@ def _tsne(options: argparse.Namespace) -> Figure:
     from scl_fairseq.experiments.checkpoint_tsne import embed_panels
     from scl_fairseq.experiments.figures import tsne_figure
 
-    logging.disable(logging.INFO)  # fairseq logs the whole configuration of each model it loads
-    try:
-        panels = embed_panels(
-            options.checkpoints,
-            options.data,
-            options.split,
-            options.names or (),
-            options.class_names or (),
-        )
-    finally:
-        logging.disable(logging.NOTSET)
+    panels = embed_panels(
+        options.checkpoints,
+        options.data,
+        options.split,
+        options.names or (),
+        options.class_names or (),
+    )
     figure = tsne_figure(
         panels.embeddings,
         panels.labels,

@@ -157,6 +157,16 @@ def test_tsne_options(checkpoints, tiny, tmp_path):
         assert text in shown
 
 
+def test_tsne_says_what_it_wrote_and_no_more(checkpoints, tiny, tmp_path):
+    """Not in this process, whose logging is pytest's."""
+    command = [sys.executable, "-W", "ignore", "-m", "scl_fairseq.cli.plot", "tsne", *checkpoints]
+    command += ["--data", tiny.data, "--out", tmp_path / "a.png"]
+    done = subprocess.run(
+        list(map(str, command)), cwd=runs.ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (f"wrote {tmp_path / 'a.png'}\n", "")
+
+
 def test_the_same_checkpoint_twice_is_told_apart_by_names(checkpoints, tiny, tmp_path, capsys):
     command = ["tsne", checkpoints[0], checkpoints[0], "--data", tiny.data]
     assert run(*command, "--out", tmp_path / "a.svg") == 2
