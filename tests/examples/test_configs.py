@@ -37,6 +37,15 @@ def test_sweeps_have_the_trials_of_their_table(name, published, count):
     assert len(sweep_config.settings(config)) == count
 
 
+@pytest.mark.parametrize(("name", "count"), [("few_shot", 21), ("batch_size", 8)])
+def test_sweeps_of_the_embedded_encoder(name, count):
+    path = EXAMPLES / "embedded" / f"{name}.yaml"
+    config = sweep_config.read_config(path)
+    assert config.encoder == "embedded"
+    assert len(sweep_config.settings(config)) == count
+    assert f"= {count} trials" in path.read_text(encoding="utf-8")
+
+
 def test_the_few_shot_grid_is_the_papers():
     settings = sweep_config.settings(read_sweep("few_shot"))
     assert len(settings) == 2250
