@@ -8,8 +8,12 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from scl_fairseq.losses.tiled import TiledAnchorLosses, UnitRows, tile_for
+
 REDUCTIONS = ("mean", "sum", "none")
 INTEGER_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+# Similarities in one matrix; what has more is computed in tiles.
+MAX_SIMILARITIES = 2048**2
 
 
 def supervised_contrastive_loss(
@@ -17,6 +21,7 @@ def supervised_contrastive_loss(
     labels: Tensor,
     temperature: float = 0.3,
     reduction: str = "mean",
+    anchors: slice | None = None,
 ) -> Tensor:
     r"""Supervised contrastive loss over one batch.
 
@@ -29,17 +34,20 @@ def supervised_contrastive_loss(
         {\sum_{k \neq i} \exp(\Phi_i \cdot \Phi_k / \tau)}
 
     An anchor whose class has no other member contributes exactly 0; it still counts in N and still
-    stands in everybody else's denominator.
+    stands in everybody else's denominator. Large batches are computed in tiles, in memory that
+    grows with N: the same function, without gradients of gradients.
 
     Args:
         embeddings: (N, D), floating point, of any scale: rows are normalised here. A zero row stays
             zero and receives a gradient of exactly 0.
         labels: (N,), integer. Only equality matters, any numbering will do.
         temperature: :math:`\tau`, finite and greater than 0.
-        reduction: ``"mean"`` (sum / N), ``"sum"`` (the formula as printed) or ``"none"``, (N,).
+        reduction: ``"mean"`` (sum / A), ``"sum"`` (the formula as printed) or ``"none"``, (A,).
+        anchors: consecutive rows that are the A anchors; all N by default. The others are what
+            anchors are compared with, and receive gradients too. The mean over none is 0.
 
     Returns:
-        A scalar, or (N,) for ``"none"``, in nats; float32, or float64 for float64 embeddings.
+        A scalar, or (A,) for ``"none"``, in nats; float32, or float64 for float64 embeddings.
 
     Raises:
         TypeError: embeddings are not floating point, or labels are not integers.
@@ -50,41 +58,69 @@ def supervised_contrastive_loss(
         equation 3; Khosla et al., *Supervised Contrastive Learning*, L_out (arXiv 2004.11362).
     """
     _check_inputs(embeddings, labels, temperature, reduction)
+    anchors = _checked_anchors(anchors, len(embeddings))
     # Under autocast the products below would run in half precision, which tau = 0.01 cannot bear.
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
-        losses = anchor_losses(l2_normalize(embeddings), labels, temperature)
+        if _is_large(anchors, len(embeddings)):
+            features = UnitRows.apply(embeddings, l2_normalize, tile_for(embeddings.device))
+        else:
+            features = l2_normalize(embeddings)
+        losses = anchor_losses(features, labels, temperature, anchors)
     if reduction == "none":
         return losses
-    return losses.sum() if reduction == "sum" else losses.mean()
+    return losses.sum() if reduction == "sum" or not len(losses) else losses.mean()
 
 
-def anchor_losses(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
+def anchor_losses(
+    features: Tensor, labels: Tensor, temperature: float, anchors: slice | None = None
+) -> Tensor:
     """Per-anchor SupCon loss (L_out) of features that are compared as they are.
 
     Args:
         features: (N, D), float32 or float64, not normalised here.
         labels: (N,), integer.
         temperature: tau, finite and greater than 0.
+        anchors: consecutive rows that are the A anchors; all N by default.
 
     Returns:
-        (N,), in nats; exactly 0 for anchors without a positive.
+        (A,), in nats; exactly 0 for anchors without a positive.
     """
+    anchors = _checked_anchors(anchors, len(features))
     _, class_of = torch.unique(labels, return_inverse=True)
+    if _is_large(anchors, len(features)):
+        tile = tile_for(features.device)
+        return TiledAnchorLosses.apply(features, class_of, temperature, anchors, tile)
+    chosen, own_class = features[anchors], class_of[anchors]
     # N_{y_i} - 1, in the features' dtype: an integer tensor times a float would be float32.
-    positives = (torch.bincount(class_of)[class_of] - 1).to(features.dtype)
+    positives = (torch.bincount(class_of)[own_class] - 1).to(features.dtype)
 
     # Sum of z_i . z_j over the positives j, without an N x N mask: z_i . (S_{y_i} - z_i).
     class_sums = features.new_zeros(features.shape).index_add(0, class_of, features)
-    positive_sums = (features * (class_sums[class_of] - features)).sum(dim=1)
+    positive_sums = (chosen * (class_sums[own_class] - chosen)).sum(dim=1)
     attraction = positive_sums / (temperature * positives.clamp(min=1))
 
-    similarities = features @ features.T / temperature
+    similarities = chosen @ features.T / temperature
     # Not -inf: a batch of one would leave an empty logsumexp, whose gradient is NaN.
     floor = torch.finfo(similarities.dtype).min
-    own = torch.eye(len(features), dtype=torch.bool, device=features.device)
+    own = torch.zeros_like(similarities, dtype=torch.bool)
+    own.diagonal(anchors.start).fill_(True)
     repulsion = torch.logsumexp(similarities.masked_fill(own, floor), dim=1)
 
     return torch.where(positives > 0, repulsion - attraction, 0.0)
+
+
+def _is_large(anchors: slice, size: int) -> bool:
+    return (anchors.stop - anchors.start) * size > MAX_SIMILARITIES
+
+
+def _checked_anchors(anchors: slice | None, size: int) -> slice:
+    """Start and stop of the anchors among ``size`` rows."""
+    if anchors is None:
+        return slice(0, size)
+    start, stop, step = anchors.start or 0, anchors.stop, anchors.step or 1
+    if step != 1 or stop is None or not 0 <= start <= stop <= size:
+        raise ValueError(f"anchors must be consecutive rows of {size}, got {anchors}")
+    return slice(start, stop)
 
 
 def l2_normalize(embeddings: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ def anchor_losses(features, labels, temperature):
     return losses
 
 
-def loss_and_gradient(embeddings, labels, temperature):
-    """Sum of the anchors' losses and its gradient, both by explicit loops.
+def loss_and_gradient(embeddings, labels, temperature, anchors=None):
+    """Sum of the anchors' losses (by default of all) and its gradient, both by explicit loops.
 
     d loss / d s_ik is softmax_ik - [k is a positive] / (N_y - 1), times 1 / t; it reaches z_i and
     z_k, and each z through the projection (g - (g . z) z) / norm.
@@ -38,7 +38,8 @@ def loss_and_gradient(embeddings, labels, temperature):
     z = [normalized(row) for row in embeddings]
     n, d = len(z), len(z[0])
     gradient = [[0.0] * d for _ in range(n)]
-    for i in range(n):
+    anchors = range(n) if anchors is None else anchors
+    for i in anchors:
         positives = [j for j in range(n) if j != i and labels[j] == labels[i]]
         if not positives:
             continue
@@ -61,4 +62,5 @@ def loss_and_gradient(embeddings, labels, temperature):
             if norm > 0
             else [0.0] * d
         )
-    return math.fsum(anchor_losses(z, labels, temperature)), projected
+    each = anchor_losses(z, labels, temperature)
+    return math.fsum(each[i] for i in anchors), projected

@@ -1,0 +1,199 @@
+"""The supervised contrastive term of large batches, in memory that grows with N and not with N x N.
+
+The similarity matrix is computed tile by tile, reduced to one logsumexp an anchor, and computed
+again in backward. Where every row is an anchor the matrix is symmetric and each pair of tiles is
+computed once. Gradients are written by hand; those of gradients are not available.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Rows and columns of a tile. On a CPU it should stay in cache, on a GPU occupy the device.
+CPU_TILE = 1024
+GPU_TILE = 4096
+
+
+class TiledAnchorLosses(torch.autograd.Function):
+    """``anchor_losses`` without a similarity matrix.
+
+    Args:
+        features: (M, D), float32 or float64.
+        class_of: (M,), classes numbered from 0.
+        temperature: tau.
+        anchors: the rows that are anchors, a slice of step 1 with start and stop.
+        tile: rows of a tile.
+
+    Returns:
+        (A,), the anchors' losses in nats; exactly 0 for anchors without a positive.
+    """
+
+    @staticmethod
+    def forward(ctx, features, class_of, temperature, anchors, tile):
+        """Losses of the anchors."""
+        own_class = class_of[anchors]
+        counts = torch.bincount(class_of)
+        positives = (counts[own_class] - 1).to(features.dtype)
+        class_sums = features.new_zeros(len(counts), features.size(1))
+        class_sums.index_add_(0, class_of, features)
+
+        # Sum over the positives j of z_i . z_j, which is z_i . (S - z_i).
+        attraction = torch.empty_like(positives)
+        for rows in _blocks(anchors, tile):
+            block = features[rows]
+            others = class_sums[class_of[rows]].sub_(block)
+            attraction[_shifted(rows, anchors)] = others.mul_(block).sum(dim=1)
+        attraction /= temperature * positives.clamp(min=1)
+
+        repulsion = _logsumexp_of_others(features, temperature, anchors, tile)
+        ctx.save_for_backward(features, class_of, class_sums, positives, repulsion)
+        ctx.temperature, ctx.anchors, ctx.tile = temperature, anchors, tile
+        return torch.where(positives > 0, repulsion - attraction, 0.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_losses):
+        """Gradient of the features."""
+        features, class_of, class_sums, positives, repulsion = ctx.saved_tensors
+        temperature, anchors, tile = ctx.temperature, ctx.anchors, ctx.tile
+        weights = torch.where(positives > 0, grad_losses, 0.0)
+        gradient = torch.zeros_like(features)
+        _add_repulsion_gradient(gradient, features, repulsion, weights, temperature, anchors, tile)
+
+        # Anchor i pulls with w_i (S - z_i), and is pulled by the other anchors of its class.
+        weights = weights / (temperature * positives.clamp(min=1))
+        pulls = torch.zeros_like(class_sums)
+        for rows in _blocks(anchors, tile):
+            weight = weights[_shifted(rows, anchors), None]
+            pulls.index_add_(0, class_of[rows], features[rows] * weight)
+            own = class_sums[class_of[rows]].mul_(weight)
+            gradient[rows] -= own.sub_(features[rows] * weight.mul(2))
+        for rows in _blocks(slice(0, len(features)), tile):
+            gradient[rows] -= pulls[class_of[rows]]
+        return gradient, None, None, None, None
+
+
+class UnitRows(torch.autograd.Function):
+    """``l2_normalize`` that keeps one matrix for its backward, and makes no other of that size.
+
+    Args:
+        embeddings: (N, D), floating point.
+        normalize: the function that it stands for.
+        tile: rows at a time.
+
+    Returns:
+        (N, D), float32, or float64 for float64 input.
+    """
+
+    @staticmethod
+    def forward(ctx, embeddings, normalize, tile):
+        """Rows divided by their norm."""
+        wide = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
+        unit = torch.empty_like(embeddings, dtype=wide, memory_format=torch.contiguous_format)
+        # The norm may leave the range of float32 where its two factors do not.
+        largest = embeddings.abs().amax(dim=1, keepdim=True).to(wide)
+        scaled_norm = torch.empty_like(largest)
+        for rows in _blocks(slice(0, len(embeddings)), tile):
+            unit[rows] = normalize(embeddings[rows])
+            scaled = embeddings[rows].to(wide) / largest[rows].masked_fill(largest[rows] == 0, 1.0)
+            scaled_norm[rows] = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+        ctx.save_for_backward(unit, largest, scaled_norm)
+        ctx.dtype, ctx.tile = embeddings.dtype, tile
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_unit):
+        """The part of the gradient across a row, over its norm; zero rows have none."""
+        unit, largest, scaled_norm = ctx.saved_tensors
+        gradient = torch.empty_like(grad_unit, dtype=ctx.dtype)
+        for rows in _blocks(slice(0, len(unit)), ctx.tile):
+            along = (grad_unit[rows] * unit[rows]).sum(dim=1, keepdim=True)
+            across = torch.addcmul(grad_unit[rows], unit[rows], along, value=-1)
+            zero = largest[rows] == 0
+            across /= scaled_norm[rows].masked_fill(zero, 1.0)
+            across /= largest[rows].masked_fill(zero, 1.0)
+            gradient[rows] = across.masked_fill_(zero, 0.0)
+        return gradient, None, None
+
+
+def tile_for(device: torch.device) -> int:
+    """Rows of a tile on a device."""
+    return GPU_TILE if device.type == "cuda" else CPU_TILE
+
+
+def _logsumexp_of_others(features: Tensor, temperature: float, anchors: slice, tile: int) -> Tensor:
+    """(A,), log sum over k != i of exp(z_i . z_k / tau), for the anchors i."""
+    largest = features.new_full((anchors.stop - anchors.start,), -torch.inf)
+    total = torch.zeros_like(largest)
+
+    def absorb(scores: Tensor, place: slice) -> None:
+        found = torch.maximum(largest[place], scores.amax(dim=1))
+        shares = (scores - found[:, None]).exp_().sum(dim=1)
+        total[place] = total[place] * (largest[place] - found).exp_() + shares
+        largest[place] = found
+
+    for rows, columns, is_mirrored in _tiles(len(features), anchors, tile):
+        scores = (features[rows] / temperature) @ features[columns].T
+        # Not -inf: with nothing else in a row its maximum would be -inf, and the rest NaN.
+        _fill_own(scores, rows, columns, torch.finfo(scores.dtype).min)
+        absorb(scores, _shifted(rows, anchors))
+        if is_mirrored:
+            absorb(scores.T, _shifted(columns, anchors))
+    return largest + total.log_()
+
+
+def _add_repulsion_gradient(
+    gradient: Tensor,
+    features: Tensor,
+    repulsion: Tensor,
+    weights: Tensor,
+    temperature: float,
+    anchors: slice,
+    tile: int,
+) -> None:
+    """Add what ``sum(weights * repulsion)`` gives to the gradient (M, D) of the features."""
+    is_symmetric = anchors == slice(0, len(features))
+    for rows, columns, is_mirrored in _tiles(len(features), anchors, tile):
+        place = _shifted(rows, anchors)
+        scores = (features[rows] / temperature) @ features[columns].T
+        shares = (scores - repulsion[place, None]).exp_().mul_(weights[place, None])
+        if is_mirrored:
+            other = _shifted(columns, anchors)
+            shares += scores.sub_(repulsion[other]).exp_().mul_(weights[other])
+        _fill_own(shares, rows, columns, 0.0)
+        if is_symmetric and rows == columns:
+            shares = shares + shares.T
+        gradient[rows].addmm_(shares, features[columns], alpha=1 / temperature)
+        if is_mirrored or not is_symmetric:
+            gradient[columns].addmm_(shares.T, features[rows], alpha=1 / temperature)
+
+
+def _tiles(size: int, anchors: slice, tile: int) -> Iterator[tuple[slice, slice, bool]]:
+    """Rows and columns of each tile, and whether it stands for its mirror image as well."""
+    is_symmetric = anchors == slice(0, size)
+    for rows in _blocks(anchors, tile):
+        for columns in _blocks(slice(rows.start if is_symmetric else 0, size), tile):
+            yield rows, columns, is_symmetric and rows != columns
+
+
+def _blocks(rows: slice, size: int) -> Iterator[slice]:
+    for start in range(rows.start, rows.stop, size):
+        yield slice(start, min(start + size, rows.stop))
+
+
+def _shifted(rows: slice, anchors: slice) -> slice:
+    """Where rows of the features stand among the anchors."""
+    return slice(rows.start - anchors.start, rows.stop - anchors.start)
+
+
+def _fill_own(scores: Tensor, rows: slice, columns: slice, value: float) -> None:
+    """Overwrite what each row of a tile says of itself, if it does."""
+    start, stop = max(rows.start, columns.start), min(rows.stop, columns.stop)
+    if start < stop:
+        own = torch.arange(start, stop, device=scores.device)
+        scores[own - rows.start, own - columns.start] = value
