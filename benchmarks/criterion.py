@@ -65,6 +65,7 @@ def build(options):
         label_dictionary=dictionary,
         cfg=SimpleNamespace(num_classes=2),
         max_positions=lambda: 512,
+        train_step=None,
     )
     torch.manual_seed(0)
     args = argparse.Namespace(max_positions=512)

@@ -19,7 +19,8 @@ BASE = {"files"}
 ARROWS = {
     "losses": set(),
     "files": set(),
-    "criterions": {"losses"},
+    "distributed": set(),
+    "criterions": {"losses", "distributed"},
     "data": BASE,
     "checkpoints": BASE,
     "inference": {"data", "checkpoints", *BASE},
@@ -71,8 +72,8 @@ def test_import_arrows(path):
         assert parts[1] != "cli" or room == "cli", f"{path} imports {name}"
 
 
-def test_losses_import_torch_alone():
-    for path in (PACKAGE / "losses").glob("*.py"):
+def test_losses_and_gather_import_torch_alone():
+    for path in [*(PACKAGE / "losses").glob("*.py"), PACKAGE / "distributed.py"]:
         outside = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names)
         assert outside <= {"torch", "scl_fairseq"}
 

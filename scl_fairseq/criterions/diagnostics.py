@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from fairseq.logging import metrics
 from torch import Tensor
 
@@ -29,6 +30,19 @@ def batch_sums(embeddings: Tensor, labels: Tensor | None) -> dict[str, float]:
         sums[_total_key(name)] = total
         sums[_count_key(name)] = count
     return sums
+
+
+def positives(labels: Tensor, own: slice) -> dict[str, float]:
+    """Sum and count of ``anchors_with_positive``, where positives may be other workers'.
+
+    Args:
+        labels: (M,), of all that an anchor is contrasted with.
+        own: which of them are this batch's.
+    """
+    _, class_of, class_sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    name = "anchors_with_positive"
+    with_positive = int((class_sizes[class_of[own]] > 1).sum())
+    return {_total_key(name): with_positive, _count_key(name): own.stop - own.start}
 
 
 def reduce_metrics(logging_outputs: Sequence[Mapping]) -> None:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from scl_fairseq.criterions import confusion, diagnostics
 from scl_fairseq.criterions.capture import EMBEDDINGS, HeadCapture
+from scl_fairseq.criterions.chunks import ChunkedCapture
+from scl_fairseq.criterions.workers import Workers
+from scl_fairseq.distributed import Gathered
 from scl_fairseq.losses import supervised_contrastive_loss
 from scl_fairseq.losses.supervised_contrastive import check_temperature
 
@@ -50,6 +53,21 @@ class SentencePredictionSCLConfig(SentencePredictionConfig):
         metadata={
             "help": "sentence embedding to contrast: cls (what the head reads), pooled (what its "
             "output projection reads) or mean (over the positions that are not padding)"
+        },
+    )
+    scl_gather: ChoiceEnum(["all", "none"]) = field(
+        default="all",
+        metadata={
+            "help": "in training, contrast a sentence with those of all workers, or with none but "
+            "its own worker's"
+        },
+    )
+    scl_chunk_size: int = field(
+        default=0,
+        metadata={
+            "help": "sentences that go through the model at a time in training, for batches that "
+            "memory does not hold; the loss sees the whole batch, backward computes each chunk's "
+            "activations again; 0: all at once"
         },
     )
     scl_diagnostics: bool = field(
@@ -89,7 +107,9 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.scl_temperature = cfg.scl_temperature
         self.scl_reduction = str(cfg.scl_reduction)
         self.scl_embedding = str(cfg.scl_embedding)
+        self.scl_chunk_size = cfg.scl_chunk_size
         self.scl_diagnostics = cfg.scl_diagnostics
+        self._workers = Workers(task) if str(cfg.scl_gather) == "all" else None
         self.report_mcc = cfg.report_mcc
         self.report_acc_and_f1 = cfg.report_acc_and_f1
         # The stock reports turn labels into integers by name and cannot be summed over workers;
@@ -103,13 +123,11 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
 
     def forward(self, model: nn.Module, sample: dict, reduce: bool = True):
         """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
-        with HeadCapture(model, self.classification_head_name) as captured:
+        padding_idx = self.task.source_dictionary.pad()
+        with self._capture(model, padding_idx) as captured:
             stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
         targets = model.get_targets(sample, [captured.logits]).view(-1)
-
-        embeddings = captured.embedding(
-            self.scl_embedding, sample["net_input"], self.task.source_dictionary.pad()
-        )
+        embeddings = captured.embedding(self.scl_embedding, sample["net_input"], padding_idx)
         if self.scl_diagnostics:
             labels = None if self.regression_target else targets
             logging_output.update(diagnostics.batch_sums(embeddings, labels))
@@ -119,14 +137,19 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         if self.scl_lambda == 0:
             # The term is only watched: nothing is recorded for a gradient of it.
             embeddings = embeddings.detach()
+        contrast = Gathered(embeddings, targets, slice(0, len(embeddings)))
+        if self._workers is not None and model.training:
+            contrast = self._workers.gather(model, embeddings, targets)
+            if self.scl_diagnostics:
+                logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
         scl_loss = supervised_contrastive_loss(
-            embeddings, targets, self.scl_temperature, reduction="sum"
+            contrast.rows, contrast.labels, self.scl_temperature, "sum", contrast.own
         )
         regularizer = sum(logging_output.get(key, 0.0) for key in STOCK_REGULARIZERS)
         loss = stock_loss
         if self.scl_lambda > 0:
-            # The trainer divides by the sample size: to it, a sum over the batch is the mean.
-            weight = sample_size if self.scl_reduction == "sum" else 1
+            # The trainer divides by all workers' sample size: to it, a sum is the mean.
+            weight = len(contrast.rows) if self.scl_reduction == "sum" else 1
             loss = (1 - self.scl_lambda) * stock_loss + self.scl_lambda * (
                 weight * scl_loss + regularizer
             )
@@ -137,6 +160,17 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         if not model.training and (self.report_mcc or self.report_acc_and_f1):
             logging_output.update(self._confusion_cells(captured.logits, targets))
         return loss, sample_size, logging_output
+
+    def _capture(self, model: nn.Module, padding_idx: int) -> HeadCapture:
+        if not (self.scl_chunk_size and model.training):
+            return HeadCapture(model, self.classification_head_name)
+        return ChunkedCapture(
+            model,
+            self.classification_head_name,
+            self.scl_chunk_size,
+            self.scl_embedding,
+            padding_idx,
+        )
 
     def _confusion_cells(self, logits: Tensor, targets: Tensor) -> dict[str, int]:
         cells = confusion.count_cells(logits.argmax(dim=1), targets, logits.size(1))
@@ -190,6 +224,8 @@ def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
             "--regression-target has no classes to contrast: use it with --scl-lambda 0, "
             f"got {cfg.scl_lambda}"
         )
+    if cfg.scl_chunk_size < 0:
+        raise ValueError(f"--scl-chunk-size must be 0 or more, got {cfg.scl_chunk_size}")
     num_classes = getattr(task.cfg, "num_classes", 2)
     if cfg.report_acc_and_f1 and num_classes != 2:
         raise ValueError(

@@ -66,7 +66,8 @@ def test_glue(recipe, gpt2_data, task):
     assert parsed.find_unused_parameters
     assert (parsed.scl_lambda, parsed.scl_temperature, parsed.seed) == (0.9, 0.3, 1)
     said = (
-        f"(batch 16 per GPU; GPUS=1 and --update-freq {batch // 16} make a total batch of {batch},"
+        f"(batch 16 per GPU, all GPUs together; GPUS=1 and --update-freq {batch // 16} make a "
+        f"total batch of {batch})"
     )
     assert f"contrast set: 16 examples {said}" in done.output
 
@@ -97,9 +98,9 @@ def test_the_environment_is_obeyed(recipe, gpt2_data):
     parsed = training(done)
     assert (parsed.scl_lambda, parsed.scl_temperature, parsed.seed) == (0, 0.7, 9)
     assert (parsed.save_dir, parsed.max_epoch) == ("my runs", 3)
-    # Two GPUS share the total batch, and each contrasts within its own half.
+    # Two GPUs share the total batch, and both halves are contrasted with each other.
     assert (parsed.distributed_world_size, parsed.update_freq, parsed.batch_size) == (2, [1], 16)
-    assert "contrast set: 16 examples" in done.output
+    assert "contrast set: 32 examples" in done.output
     larger = recipe("glue/sst2.sh", DATA=gpt2_data / "SST-2-bin", BATCH=32)
     assert training(larger).update_freq == [1]
     assert "contrast set: 32 examples" in larger.output
@@ -109,7 +110,8 @@ def test_runs_that_differ_are_not_saved_in_one_folder(recipe, gpt2_data):
     def folder(file="glue/rte.sh", task="RTE", **variables):
         return training(recipe(file, DATA=gpt2_data / f"{task}-bin", **variables)).save_dir
 
-    changes = [{}, {"LAMBDA": 0}, {"TAU": 0.1}, {"SEED": 2}, {"BATCH": 8}, {"OUT": "elsewhere"}]
+    workers = [{"BATCH": 8}, {"GPUS": 2, "BATCH": 8}]
+    changes = [{}, {"LAMBDA": 0}, {"TAU": 0.1}, {"SEED": 2}, *workers, {"OUT": "elsewhere"}]
     folders = [folder(**change) for change in changes]
     assert len(set(folders)) == len(changes)
     assert folders[-1].startswith("elsewhere/")

@@ -64,7 +64,7 @@ def results(folder):
 @needs_encoder
 def test_a_glue_recipe(smoke):
     _, log = smoke("glue/rte.sh")
-    assert "contrast set: 16 examples (batch 16 per GPU; GPUS=1 and --update-freq 1 " in log
+    assert "contrast set: 16 examples (batch 16 per GPU, all GPUs together; GPUS=1 and " in log
     assert "done training" in log
     assert runs.logged(log, "scl_loss")
     assert "valid on 'test' subset" in log

@@ -1,0 +1,88 @@
+"""A batch that goes through the model a few sentences at a time, and is one batch to the loss.
+
+Activations of a chunk are dropped after its forward and computed again in backward, with the same
+random numbers, when its turn comes (the idea of Gao et al., arXiv 2101.06983, by torch's own
+activation checkpointing). So memory is that of one chunk, whatever the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from scl_fairseq.criterions.capture import HeadCapture
+
+TOKENS = ("src_tokens", "prev_output_tokens")
+
+
+class ChunkedCapture:
+    """Stands for a ``HeadCapture`` of a model, which runs in chunks while the context lasts.
+
+    The loop over chunks stands inside of the model's own ``forward``, so that wrappers for several
+    workers see one forward and one backward.
+
+    Args:
+        model: as for ``HeadCapture``.
+        head_name: which head.
+        chunk_size: sentences at a time.
+        kind: the embedding that will be asked for.
+        padding_idx: index of ``<pad>``; chunks are cut to their longest sentence.
+
+    Attributes (set by a forward pass inside the context):
+        logits: the head's output, (B, num_classes).
+    """
+
+    def __init__(
+        self, model: nn.Module, head_name: str, chunk_size: int, kind: str, padding_idx: int
+    ):
+        while hasattr(model, "module"):
+            model = model.module
+        self._model, self._head_name, self._chunk_size = model, head_name, chunk_size
+        self._kind, self._padding_idx = kind, padding_idx
+        self._embedding: Tensor | None = None
+        self.logits: Tensor | None = None
+
+    def __enter__(self) -> ChunkedCapture:
+        self._forward = self._model.forward
+        self._model.forward = self._forward_in_chunks  # hides the class's method
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        del self._model.forward
+
+    def embedding(self, kind: str, net_input: dict, padding_idx: int) -> Tensor:
+        """The sentence embedding of the whole batch, (B, C); arguments as they were said before."""
+        return self._embedding
+
+    def _forward_in_chunks(self, **net_input: Any) -> tuple[Tensor, dict]:
+        """Stands for the model's ``forward``: the whole batch's logits."""
+        *kept, last = _chunks(net_input, self._chunk_size, self._padding_idx)
+        found = [checkpoint(self._run, chunk, use_reentrant=False) for chunk in kept]
+        # Backward starts with it: its activations need not be dropped and made again.
+        found.append(self._run(last))
+        logits, embeddings = zip(*found, strict=True)
+        self.logits, self._embedding = torch.cat(logits), torch.cat(embeddings)
+        return self.logits, {"inner_states": None}
+
+    def _run(self, chunk: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Logits and embeddings of a chunk. In backward it runs again, after the context's end."""
+        with HeadCapture(self._model, self._head_name) as captured:
+            logits, _ = self._forward(**chunk)
+        return logits, captured.embedding(self._kind, chunk, self._padding_idx)
+
+
+def _chunks(net_input: dict[str, Any], size: int, padding_idx: int) -> Iterator[dict[str, Any]]:
+    """The batch, ``size`` sentences at a time, without columns that are padding throughout."""
+    tensors = {name: value for name, value in net_input.items() if torch.is_tensor(value)}
+    rest = {name: value for name, value in net_input.items() if name not in tensors}
+    for start in range(0, len(net_input["src_tokens"]), size):
+        chunk = {name: value[start : start + size] for name, value in tensors.items()}
+        for name in TOKENS:
+            if name in chunk:
+                is_used = chunk[name].ne(padding_idx).any(dim=0)
+                chunk[name] = chunk[name][:, : int(is_used.nonzero().max()) + 1]
+        yield {**chunk, **rest}

@@ -1,0 +1,207 @@
+"""Trainings of several processes whose batches are chosen row by row: ``run(cases, world, ...)``.
+
+Each process is ``python -m tests.data_parallel SPEC RANK WORLD PORT OUT``. It runs fairseq's own
+``Trainer`` on the CPU over gloo, case after case, and leaves gradients after the first update and
+weights after the last one. One process is the reference: it has no workers at all, and its batches
+are those of all workers put together.
+"""
+
+import itertools
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests import runs
+
+NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0", "--pooler-dropout", "0"]
+LOGGED = ("loss", "scl_loss", "anchors_with_positive")
+LEGACY, PYTORCH = "legacy_ddp", "pytorch_ddp"
+
+
+def case(updates, *flags, backend=LEGACY, dummies=None, dropout=False):
+    """A training.
+
+    Args:
+        updates: of each update, for each worker the rows of its batch, or of each micro-batch;
+            none: it is idle.
+        dummies: for each worker the rows of the batch that the trainer runs while it is idle.
+        flags: for ``fairseq-train``.
+        backend: ``--ddp-backend``.
+        dropout: whether it is on.
+    """
+    return {
+        "updates": updates,
+        "flags": [*map(str, flags), *([] if dropout else NO_DROPOUT)],
+        "backend": backend,
+        "dummies": dummies,
+    }
+
+
+def run(cases, world, tiny, folder):
+    """What each worker found, ``found[rank][name]``, for cases by name."""
+    folder.mkdir(parents=True)
+    spec = folder / "spec.json"
+    arguments = runs.command(tiny, folder / "unused", "--user-dir", runs.ROOT / "scl_fairseq")
+    spec.write_text(json.dumps({"arguments": arguments[1:], "cases": cases}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = []
+    for rank in range(world):
+        log = open(folder / f"{rank}.log", "w", encoding="utf-8")  # noqa: SIM115
+        arguments = [spec, rank, world, port, folder / f"{rank}.pt"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.data_parallel", *map(str, arguments)],
+            cwd=runs.ROOT,
+            env=runs.ENVIRONMENT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        processes.append((process, log))
+    try:
+        for process, log in processes:
+            assert process.wait(timeout=300) == 0, Path(log.name).read_text()[-6000:]
+    finally:
+        for process, log in processes:
+            process.kill()
+            log.close()
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+
+
+def together(given):
+    """The case as one worker would train it, whose micro-batches are those of all put together."""
+    updates = []
+    for workers in given["updates"]:
+        if any(rows and isinstance(rows[0], list) for rows in workers):
+            updates.append([[joined(parts) for parts in zip(*workers, strict=True)]])
+        else:
+            updates.append([joined(workers)])
+    return {**given, "updates": updates, "dummies": None}
+
+
+def joined(lists):
+    """One list of all."""
+    return list(itertools.chain.from_iterable(lists))
+
+
+def relative_difference(one, other):
+    """Norm of the difference of two dictionaries of tensors over the norm of the second.
+
+    What is absent is zero: fairseq's own wrapper gives unused parameters a gradient of zero.
+    """
+    zero = torch.zeros(1)
+    names = one.keys() | other.keys()
+    differences = torch.stack([(one.get(n, zero) - other.get(n, zero)).norm() for n in names])
+    return (differences.norm() / torch.stack([t.norm() for t in other.values()]).norm()).item()
+
+
+def main(spec, rank, world, port, out):
+    """One worker."""
+    import torch.distributed as dist
+
+    rank, world = int(rank), int(world)
+    spec = json.loads(Path(spec).read_text())
+    if world > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
+        )
+    found = {
+        name: train(spec["arguments"], given, rank, world) for name, given in spec["cases"].items()
+    }
+    torch.save(found, out)
+
+
+def train(arguments, given, rank, world):
+    """One case on one worker."""
+    import torch.distributed as dist
+    from fairseq import options, tasks, utils
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.trainer import Trainer
+
+    parallel = ["--distributed-world-size", str(world), "--ddp-backend", given["backend"]]
+    if given["backend"] == PYTORCH and "--no-find-unused" not in given["flags"]:
+        parallel.append("--find-unused-parameters")
+    flags = [flag for flag in given["flags"] if flag != "--no-find-unused"]
+    parser = options.get_training_parser()
+    namespace = options.parse_args_and_arch(parser, [*arguments, *flags, *parallel])
+    cfg = convert_namespace_to_omegaconf(namespace)
+    utils.set_torch_seed(cfg.common.seed)
+    task = tasks.setup_task(cfg.task)
+    model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
+    model.double()  # in float32 the order of sums alone moves gradients by a few 1e-6
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # at 0.02 so small a model would see all sentences as one
+            torch.nn.init.normal_(parameter, std=0.3)
+    task.load_dataset("train")
+    data = task.dataset("train")
+
+    def batch(rows):
+        return data.collater([data[i] for i in rows]) if rows else {}
+
+    Path(cfg.checkpoint.save_dir).mkdir(exist_ok=True)  # for what the trainer saves of a crash
+    gathers, errors = [0], []
+    original = dist.all_gather_into_tensor
+
+    def counted(*args, **kwargs):
+        gathers[0] += 1
+        return original(*args, **kwargs)
+
+    dist.all_gather_into_tensor = counted
+    trainer = Trainer(cfg, task, model, criterion)
+    trainer.clip_grad_norm = lambda _: torch.ones(
+        1
+    )  # fairseq's refuses float64; nothing is clipped
+    if world > 1 and given["backend"] == PYTORCH:
+        trainer._wrapped_model = wrapped_for_cpu(model, trainer, cfg)
+    if given["dummies"]:
+        trainer.reset_dummy_batch(batch(given["dummies"][rank]))
+    gradients, counts, logs = {}, [], []
+    try:
+        for update in given["updates"]:
+            gathers[0] = 0
+            rows = update[rank]
+            micro = rows if rows and isinstance(rows[0], list) else [rows]
+            logs.append(trainer.train_step([batch(each) for each in micro]))
+            counts.append(gathers[0])
+            if not gradients:
+                gradients = {
+                    name: parameter.grad.clone()
+                    for name, parameter in model.named_parameters()
+                    if parameter.grad is not None
+                }
+        gathers[0] = 0
+        trainer.valid_step(batch([0, 1, 2, 3]))
+    except ValueError as error:
+        errors.append(str(error))
+    finally:
+        dist.all_gather_into_tensor = original
+    return {
+        "gradients": gradients,
+        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "gathers": counts,
+        "gathers_in_validation": gathers[0],
+        "losses": [log and {key: float(log[key]) for key in LOGGED if key in log} for log in logs],
+        "errors": errors,
+    }
+
+
+def wrapped_for_cpu(model, trainer, cfg):
+    """As fairseq wraps for pytorch_ddp, but for the ids of GPUs that it insists on."""
+    from fairseq.distributed import ModuleProxyWrapper
+    from torch.nn.parallel import DistributedDataParallel
+
+    return ModuleProxyWrapper(
+        DistributedDataParallel(
+            model,
+            process_group=trainer.data_parallel_process_group,
+            find_unused_parameters=cfg.distributed_training.find_unused_parameters,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,77 @@
+"""The gather by itself, over gloo: what arrives, in which order, and where gradients go."""
+
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from scl_fairseq.distributed import RowGatherer
+
+WIDTH = 5
+COUNTS = ((3, 3), (4, 1), (0, 2), (2, 0), (1, 0, 3))
+
+
+def rows_of(rank, count, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(100 + rank)
+    return torch.randn(count, WIDTH, generator=generator).to(dtype)
+
+
+def labels_of(rank, count):
+    return torch.arange(count) + 10 * rank - (1 << 40)  # past 32 bits
+
+
+def weight(rank, size):
+    """What worker ``rank`` multiplies all rows with: different everywhere."""
+    generator = torch.Generator().manual_seed(rank)
+    return torch.randn(size, WIDTH, generator=generator)
+
+
+def worker(rank, world, port, counts, dtype, results):
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
+    )
+    gather = RowGatherer()
+    for _ in range(2):  # the second time it knows how large batches are
+        rows = rows_of(rank, counts[rank], dtype).requires_grad_()
+        found = gather(rows, labels_of(rank, counts[rank]))
+        (found.rows * weight(rank, len(found.rows))).sum().backward()
+    results[rank] = found.rows.detach(), found.labels, found.own, rows.grad
+    dist.destroy_process_group()
+
+
+def gathered(counts, dtype=torch.float32):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with mp.get_context("spawn").Manager() as manager:
+        results = manager.dict()
+        mp.spawn(worker, (len(counts), port, counts, dtype, results), nprocs=len(counts))
+        return [results[rank] for rank in range(len(counts))]
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_rows_labels_and_gradients(counts):
+    size = sum(counts)
+    all_rows = torch.cat([rows_of(rank, count) for rank, count in enumerate(counts)])
+    all_labels = torch.cat([labels_of(rank, count) for rank, count in enumerate(counts)])
+    gradient = sum(weight(rank, size) for rank in range(len(counts)))
+    start = 0
+    for count, (rows, labels, own, grad) in zip(counts, gathered(counts), strict=True):
+        assert torch.equal(rows, all_rows)
+        assert torch.equal(labels, all_labels)
+        assert own == slice(start, start + count)
+        torch.testing.assert_close(grad, gradient[own])
+        start += count
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtypes(dtype):
+    for rank, (rows, _, own, grad) in enumerate(gathered((3, 2), dtype)):
+        assert rows.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        sent = rows_of(rank, len(rows[own]), dtype)
+        assert torch.equal(rows[own].to(dtype), sent)
+        assert grad.dtype == dtype
+        expected = (weight(0, 5) + weight(1, 5))[own].to(dtype)
+        torch.testing.assert_close(grad, expected)
