@@ -181,8 +181,8 @@ share_batch() {
     [ $(($1 % (GPUS * BATCH))) = 0 ] ||
         fail "GPUS=$GPUS with BATCH=$BATCH cannot make a total batch of $1"
     UPDATE_FREQ=$(($1 / (GPUS * BATCH)))
-    echo "contrast set: $BATCH examples (batch $BATCH per GPU; GPUS=$GPUS and --update-freq" \
-        "$UPDATE_FREQ make a total batch of $1, contrast stays within one GPU's batch)"
+    echo "contrast set: $((GPUS * BATCH)) examples (batch $BATCH per GPU, all GPUs together;" \
+        "GPUS=$GPUS and --update-freq $UPDATE_FREQ make a total batch of $1)"
 }
 
 # plan_updates TOTAL: UPDATES of EPOCHS epochs over DATA by a total batch, and WARMUP, 6 % of them.

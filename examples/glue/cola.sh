@@ -10,11 +10,11 @@ set -euo pipefail
 DATA=${DATA:-$OUT/data/CoLA-bin} # what scl-preprocess --split paper wrote
 ROBERTA=${ROBERTA:-roberta.large/model.pt}
 GPUS=${GPUS:-1}
-BATCH=${BATCH:-16}     # per GPU: what is contrasted
+BATCH=${BATCH:-16}     # per GPU; contrast is over all
 LAMBDA=${LAMBDA:-0.9}  # 0: CE
 TAU=${TAU:-0.3}
 SEED=${SEED:-1}
-SAVE_DIR=${SAVE_DIR:-$OUT/glue/CoLA/lambda$LAMBDA-tau$TAU-batch$BATCH-seed$SEED}
+SAVE_DIR=${SAVE_DIR:-$OUT/glue/CoLA/lambda$LAMBDA-tau$TAU-gpus$GPUS-batch$BATCH-seed$SEED}
 
 TOTAL_BATCH=16 UPDATES=5336 WARMUP=320 EPOCHS=10
 MODEL=(--arch roberta_large --max-positions 512)

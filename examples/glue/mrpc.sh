@@ -10,11 +10,11 @@ set -euo pipefail
 DATA=${DATA:-$OUT/data/MRPC-bin} # what scl-preprocess --split paper wrote
 ROBERTA=${ROBERTA:-roberta.large/model.pt}
 GPUS=${GPUS:-1}
-BATCH=${BATCH:-16}     # per GPU: what is contrasted
+BATCH=${BATCH:-16}     # per GPU; contrast is over all
 LAMBDA=${LAMBDA:-0.9}  # 0: CE
 TAU=${TAU:-0.3}
 SEED=${SEED:-1}
-SAVE_DIR=${SAVE_DIR:-$OUT/glue/MRPC/lambda$LAMBDA-tau$TAU-batch$BATCH-seed$SEED}
+SAVE_DIR=${SAVE_DIR:-$OUT/glue/MRPC/lambda$LAMBDA-tau$TAU-gpus$GPUS-batch$BATCH-seed$SEED}
 
 TOTAL_BATCH=16 UPDATES=2296 WARMUP=137 EPOCHS=10
 MODEL=(--arch roberta_large --max-positions 512)
