@@ -167,5 +167,8 @@ def _footnote(
     footnote += f" Framed: {chosen_by(top)}."
     collapsed = sum(run.collapsed for run in runs)
     if collapsed:
-        footnote += f" {collapsed} of {len(runs)} runs collapsed into naming one class."
+        footnote += (
+            f" {collapsed} of {len(runs)} runs collapsed: in validation no better than naming one "
+            "class always."
+        )
     return footnote + (TEST_NOTE if metric == "test" else "")
