@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # Rows and columns of a tile. On a CPU it should stay in cache, on a GPU occupy the device.
-CPU_TILE = 1024
+CPU_TILE = 512
 GPU_TILE = 4096
 
 
