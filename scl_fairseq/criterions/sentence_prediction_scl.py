@@ -161,7 +161,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
             logging_output.update(self._confusion_cells(captured.logits, targets))
         return loss, sample_size, logging_output
 
-    def _capture(self, model: nn.Module, padding_idx: int) -> HeadCapture:
+    def _capture(self, model: nn.Module, padding_idx: int) -> HeadCapture | ChunkedCapture:
         if not (self.scl_chunk_size and model.training):
             return HeadCapture(model, self.classification_head_name)
         return ChunkedCapture(
