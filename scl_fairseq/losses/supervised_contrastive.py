@@ -12,8 +12,6 @@ from scl_fairseq.losses.tiled import TiledAnchorLosses, UnitRows, tile_for
 
 REDUCTIONS = ("mean", "sum", "none")
 INTEGER_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-# Similarities in one matrix; what has more is computed in tiles.
-MAX_SIMILARITIES = 2048**2
 
 
 def supervised_contrastive_loss(
@@ -61,11 +59,13 @@ def supervised_contrastive_loss(
     anchors = _checked_anchors(anchors, len(embeddings))
     # Under autocast the products below would run in half precision, which tau = 0.01 cannot bear.
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
-        if _is_large(anchors, len(embeddings)):
-            features = UnitRows.apply(embeddings, l2_normalize, tile_for(embeddings.device))
+        if _is_large(anchors, embeddings):
+            # The temperature within the rows' length, which saves a pass over the similarities.
+            tile, length = tile_for(embeddings.device), temperature**-0.5
+            features = UnitRows.apply(embeddings, length, tile)
+            losses = anchor_losses(features, labels, 1.0, anchors)
         else:
-            features = l2_normalize(embeddings)
-        losses = anchor_losses(features, labels, temperature, anchors)
+            losses = anchor_losses(l2_normalize(embeddings), labels, temperature, anchors)
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" or not len(losses) else losses.mean()
@@ -87,9 +87,10 @@ def anchor_losses(
     """
     anchors = _checked_anchors(anchors, len(features))
     _, class_of = torch.unique(labels, return_inverse=True)
-    if _is_large(anchors, len(features)):
-        tile = tile_for(features.device)
-        return TiledAnchorLosses.apply(features, class_of, temperature, anchors, tile)
+    if _is_large(anchors, features):
+        if temperature != 1:
+            features = features * temperature**-0.5
+        return TiledAnchorLosses.apply(features, class_of, anchors, tile_for(features.device))
     chosen, own_class = features[anchors], class_of[anchors]
     # N_{y_i} - 1, in the features' dtype: an integer tensor times a float would be float32.
     positives = (torch.bincount(class_of)[own_class] - 1).to(features.dtype)
@@ -109,8 +110,9 @@ def anchor_losses(
     return torch.where(positives > 0, repulsion - attraction, 0.0)
 
 
-def _is_large(anchors: slice, size: int) -> bool:
-    return (anchors.stop - anchors.start) * size > MAX_SIMILARITIES
+def _is_large(anchors: slice, features: Tensor) -> bool:
+    """Whether there are more similarities than one tile has."""
+    return (anchors.stop - anchors.start) * len(features) > tile_for(features.device) ** 2
 
 
 def _checked_anchors(anchors: slice | None, size: int) -> slice:

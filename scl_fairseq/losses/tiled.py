@@ -13,18 +13,23 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Rows and columns of a tile. On a CPU it should stay in cache, on a GPU occupy the device.
+from scl_fairseq.losses.products import add_product, times_transposed
+
+# Rows and columns of a tile; what fits in one is not computed in tiles. On a CPU it should stay in
+# cache, on a GPU occupy the device (that number was never measured).
 CPU_TILE = 512
 GPU_TILE = 4096
+# Exponentials of similarities up to this one float32 can add and divide by as they are: exp(40) is
+# 2e17. Unit rows have them where tau is at least 0.025.
+BOUND = 40
 
 
 class TiledAnchorLosses(torch.autograd.Function):
     """``anchor_losses`` without a similarity matrix.
 
     Args:
-        features: (M, D), float32 or float64.
+        features: (M, D), float32 or float64, compared as they are: divided by the root of tau.
         class_of: (M,), classes numbered from 0.
-        temperature: tau.
         anchors: the rows that are anchors, a slice of step 1 with start and stop.
         tile: rows of a tile.
 
@@ -33,7 +38,7 @@ class TiledAnchorLosses(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features, class_of, temperature, anchors, tile):
+    def forward(ctx, features, class_of, anchors, tile):
         """Losses of the anchors."""
         own_class = class_of[anchors]
         counts = torch.bincount(class_of)
@@ -47,11 +52,14 @@ class TiledAnchorLosses(torch.autograd.Function):
             block = features[rows]
             others = class_sums[class_of[rows]].sub_(block)
             attraction[_shifted(rows, anchors)] = others.mul_(block).sum(dim=1)
-        attraction /= temperature * positives.clamp(min=1)
+        attraction /= positives.clamp(min=1)
 
-        repulsion = _logsumexp_of_others(features, temperature, anchors, tile)
+        largest_norm = torch.linalg.vector_norm(features, dim=1).amax().item()
+        is_bounded = largest_norm**2 <= BOUND
+        how = anchors, tile, is_bounded
+        repulsion = _logsumexp_of_others(features, *how)
         ctx.save_for_backward(features, class_of, class_sums, positives, repulsion)
-        ctx.temperature, ctx.anchors, ctx.tile = temperature, anchors, tile
+        ctx.how = how
         return torch.where(positives > 0, repulsion - attraction, 0.0)
 
     @staticmethod
@@ -59,13 +67,13 @@ class TiledAnchorLosses(torch.autograd.Function):
     def backward(ctx, grad_losses):
         """Gradient of the features."""
         features, class_of, class_sums, positives, repulsion = ctx.saved_tensors
-        temperature, anchors, tile = ctx.temperature, ctx.anchors, ctx.tile
+        anchors, tile, _ = ctx.how
         weights = torch.where(positives > 0, grad_losses, 0.0)
         gradient = torch.zeros_like(features)
-        _add_repulsion_gradient(gradient, features, repulsion, weights, temperature, anchors, tile)
+        _add_repulsion_gradient(gradient, features, repulsion, weights, *ctx.how)
 
         # Anchor i pulls with w_i (S - z_i), and is pulled by the other anchors of its class.
-        weights = weights / (temperature * positives.clamp(min=1))
+        weights = weights / positives.clamp(min=1)
         pulls = torch.zeros_like(class_sums)
         for rows in _blocks(anchors, tile):
             weight = weights[_shifted(rows, anchors), None]
@@ -74,7 +82,7 @@ class TiledAnchorLosses(torch.autograd.Function):
             gradient[rows] -= own.sub_(features[rows] * weight.mul(2))
         for rows in _blocks(slice(0, len(features)), tile):
             gradient[rows] -= pulls[class_of[rows]]
-        return gradient, None, None, None, None
+        return gradient, None, None, None
 
 
 class UnitRows(torch.autograd.Function):
@@ -82,7 +90,7 @@ class UnitRows(torch.autograd.Function):
 
     Args:
         embeddings: (N, D), floating point.
-        normalize: the function that it stands for.
+        length: of the rows that are returned.
         tile: rows at a time.
 
     Returns:
@@ -90,19 +98,22 @@ class UnitRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, embeddings, normalize, tile):
-        """Rows divided by their norm."""
+    def forward(ctx, embeddings, length, tile):
+        """Rows divided by their norm, times the length."""
         wide = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         unit = torch.empty_like(embeddings, dtype=wide, memory_format=torch.contiguous_format)
         # The norm may leave the range of float32 where its two factors do not.
-        largest = embeddings.abs().amax(dim=1, keepdim=True).to(wide)
+        largest = unit.new_empty(len(unit), 1)
         scaled_norm = torch.empty_like(largest)
         for rows in _blocks(slice(0, len(embeddings)), tile):
-            unit[rows] = normalize(embeddings[rows])
-            scaled = embeddings[rows].to(wide) / largest[rows].masked_fill(largest[rows] == 0, 1.0)
-            scaled_norm[rows] = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+            block = embeddings[rows].to(wide)
+            torch.linalg.vector_norm(block, torch.inf, dim=1, keepdim=True, out=largest[rows])
+            largest[rows].masked_fill_(largest[rows] == 0, 1.0)
+            torch.div(block, largest[rows], out=unit[rows])
+            torch.linalg.vector_norm(unit[rows], dim=1, keepdim=True, out=scaled_norm[rows])
+            unit[rows] *= length / scaled_norm[rows].masked_fill(scaled_norm[rows] == 0, 1.0)
         ctx.save_for_backward(unit, largest, scaled_norm)
-        ctx.dtype, ctx.tile = embeddings.dtype, tile
+        ctx.dtype, ctx.length, ctx.tile = embeddings.dtype, length, tile
         return unit
 
     @staticmethod
@@ -113,11 +124,10 @@ class UnitRows(torch.autograd.Function):
         gradient = torch.empty_like(grad_unit, dtype=ctx.dtype)
         for rows in _blocks(slice(0, len(unit)), ctx.tile):
             along = (grad_unit[rows] * unit[rows]).sum(dim=1, keepdim=True)
-            across = torch.addcmul(grad_unit[rows], unit[rows], along, value=-1)
-            zero = largest[rows] == 0
-            across /= scaled_norm[rows].masked_fill(zero, 1.0)
-            across /= largest[rows].masked_fill(zero, 1.0)
-            gradient[rows] = across.masked_fill_(zero, 0.0)
+            across = torch.addcmul(grad_unit[rows], unit[rows], along, value=-(ctx.length**-2))
+            is_zero = scaled_norm[rows] == 0
+            across *= ctx.length / scaled_norm[rows].masked_fill(is_zero, 1.0)
+            gradient[rows] = across.div_(largest[rows]).masked_fill_(is_zero, 0.0)
         return gradient, None, None
 
 
@@ -126,8 +136,8 @@ def tile_for(device: torch.device) -> int:
     return GPU_TILE if device.type == "cuda" else CPU_TILE
 
 
-def _logsumexp_of_others(features: Tensor, temperature: float, anchors: slice, tile: int) -> Tensor:
-    """(A,), log sum over k != i of exp(z_i . z_k / tau), for the anchors i."""
+def _logsumexp_of_others(features: Tensor, anchors: slice, tile: int, is_bounded: bool) -> Tensor:
+    """(A,), log sum over k != i of exp(z_i . z_k), for the anchors i."""
     largest = features.new_full((anchors.stop - anchors.start,), -torch.inf)
     total = torch.zeros_like(largest)
 
@@ -137,14 +147,23 @@ def _logsumexp_of_others(features: Tensor, temperature: float, anchors: slice, t
         total[place] = total[place] * (largest[place] - found).exp_() + shares
         largest[place] = found
 
+    # Not -inf: with nothing else in a row its maximum would be -inf, and the rest NaN.
+    lowest = torch.finfo(features.dtype).min
     for rows, columns, is_mirrored in _tiles(len(features), anchors, tile):
-        scores = (features[rows] / temperature) @ features[columns].T
-        # Not -inf: with nothing else in a row its maximum would be -inf, and the rest NaN.
-        _fill_own(scores, rows, columns, torch.finfo(scores.dtype).min)
-        absorb(scores, _shifted(rows, anchors))
-        if is_mirrored:
-            absorb(scores.T, _shifted(columns, anchors))
-    return largest + total.log_()
+        scores = times_transposed(features[rows], features[columns])
+        _fill_own(scores, rows, columns, lowest)
+        place, other = _shifted(rows, anchors), _shifted(columns, anchors)
+        if is_bounded:
+            scores.exp_()
+            total[place] += scores.sum(dim=1)
+            if is_mirrored:
+                total[other] += scores.sum(dim=0)
+        else:
+            absorb(scores, place)
+            if is_mirrored:
+                absorb(scores.T, other)
+    # A single row has nothing else, and no positive that its loss could be asked for.
+    return total.log_() if is_bounded else largest + total.log_()
 
 
 def _add_repulsion_gradient(
@@ -152,25 +171,30 @@ def _add_repulsion_gradient(
     features: Tensor,
     repulsion: Tensor,
     weights: Tensor,
-    temperature: float,
     anchors: slice,
     tile: int,
+    is_bounded: bool,
 ) -> None:
     """Add what ``sum(weights * repulsion)`` gives to the gradient (M, D) of the features."""
     is_symmetric = anchors == slice(0, len(features))
+    # Where the exponentials are the same for a row and its mirror image, they are computed once.
+    factors = weights * (-repulsion).exp_() if is_bounded else None
     for rows, columns, is_mirrored in _tiles(len(features), anchors, tile):
-        place = _shifted(rows, anchors)
-        scores = (features[rows] / temperature) @ features[columns].T
-        shares = (scores - repulsion[place, None]).exp_().mul_(weights[place, None])
-        if is_mirrored:
-            other = _shifted(columns, anchors)
-            shares += scores.sub_(repulsion[other]).exp_().mul_(weights[other])
+        place, other = _shifted(rows, anchors), _shifted(columns, anchors)
+        scores = times_transposed(features[rows], features[columns])
+        if is_bounded:
+            factor = factors[place, None]
+            shares = scores.exp_().mul_(factor + factors[other] if is_mirrored else factor)
+        else:
+            shares = (scores - repulsion[place, None]).exp_().mul_(weights[place, None])
+            if is_mirrored:
+                shares += scores.sub_(repulsion[other]).exp_().mul_(weights[other])
         _fill_own(shares, rows, columns, 0.0)
         if is_symmetric and rows == columns:
             shares = shares + shares.T
-        gradient[rows].addmm_(shares, features[columns], alpha=1 / temperature)
+        add_product(gradient[rows], shares, features[columns])
         if is_mirrored or not is_symmetric:
-            gradient[columns].addmm_(shares.T, features[rows], alpha=1 / temperature)
+            add_product(gradient[columns], shares.T, features[rows])
 
 
 def _tiles(size: int, anchors: slice, tile: int) -> Iterator[tuple[slice, slice, bool]]:

@@ -15,7 +15,7 @@ def tiles_of(monkeypatch):
     """``tiles_of(n)``: every batch is computed in tiles of n rows."""
 
     def set_tile(rows):
-        monkeypatch.setattr(supervised_contrastive, "MAX_SIMILARITIES", -1)
+        monkeypatch.setattr(supervised_contrastive, "_is_large", lambda *_: True)
         monkeypatch.setattr(supervised_contrastive, "tile_for", lambda device: rows)
 
     return set_tile
@@ -71,7 +71,7 @@ def drawn(n, d, classes, seed, duplicated, zero_row, ends):
 def test_tiles_equal_the_double_loop(tile, temperature, has_others, n, **batch):
     embeddings, labels, anchors = drawn(n, **batch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervised_contrastive, "MAX_SIMILARITIES", -1)
+        patch.setattr(supervised_contrastive, "_is_large", lambda *_: True)
         patch.setattr(supervised_contrastive, "tile_for", lambda device: tile)
         chosen = anchors if has_others else slice(0, n)
         assert_matches_reference(embeddings, labels, temperature, chosen)
@@ -84,18 +84,35 @@ def test_some_anchors_among_all_rows_equal_the_double_loop(temperature, n, **bat
     assert_matches_reference(embeddings, labels, temperature, anchors)
 
 
-@pytest.mark.parametrize("temperature", [0.01, 0.3])
-@pytest.mark.parametrize("size", [2100, 3000])
+# Exponentials are added as they are from 0.025 on, below they would leave the range of float32.
+@pytest.mark.parametrize("temperature", [0.01, 0.0249, 0.0251, 0.3])
+@pytest.mark.parametrize("size", [520, 2100])
 def test_what_is_chosen_by_size_is_the_same_function(size, temperature):
     """Float32, past the size up to which there is one matrix; the last tiles are small."""
     embeddings, labels = make_batch(size, 48, 5, seed=size, dtype=torch.float32)
-    assert size**2 > supervised_contrastive.MAX_SIMILARITIES
+    assert supervised_contrastive._is_large(slice(0, size), embeddings)
     value, gradient = value_and_gradient(embeddings, labels, temperature)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervised_contrastive, "MAX_SIMILARITIES", size**2)
+        patch.setattr(supervised_contrastive, "_is_large", lambda *_: False)
         dense_value, dense = value_and_gradient(embeddings, labels, temperature)
     assert value == pytest.approx(dense_value, rel=1e-5)
     assert (gradient - dense).norm() <= 1e-5 * dense.norm()
+
+
+# Terms as large as 40 cancel, in float32 those of one matrix leave no more digits either.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("temperature", [0.0251, 0.1])
+def test_rows_that_are_far_from_all_others(temperature, dtype, tolerance):
+    """Both ends of the range: one anchor's largest similarity is the smallest there can be."""
+    embeddings = torch.ones(600, 6, dtype=dtype)
+    embeddings[7] = -1
+    labels = torch.arange(600) % 2
+    value, gradient = value_and_gradient(embeddings, labels, temperature)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervised_contrastive, "_is_large", lambda *_: False)
+        dense_value, dense = value_and_gradient(embeddings.double(), labels, temperature)
+    assert value == pytest.approx(dense_value, rel=tolerance)
+    assert (gradient - dense).abs().max() <= tolerance
 
 
 def test_small_batches_stay_as_they_were(monkeypatch):
@@ -103,9 +120,9 @@ def test_small_batches_stay_as_they_were(monkeypatch):
         raise AssertionError("tiles for a small batch")
 
     monkeypatch.setattr(supervised_contrastive.TiledAnchorLosses, "apply", fail)
-    value_and_gradient(*make_batch(2048, 4, 3, seed=0), 0.3)
+    value_and_gradient(*make_batch(512, 4, 3, seed=0), 0.3)
     with pytest.raises(AssertionError, match="tiles for a small batch"):
-        value_and_gradient(*make_batch(2049, 4, 3, seed=0), 0.3)
+        value_and_gradient(*make_batch(513, 4, 3, seed=0), 0.3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
