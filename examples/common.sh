@@ -3,7 +3,8 @@
 #
 #   ROOT, USER_DIR      the clone, and what to pass as --user-dir
 #   OUT                 folder for everything they write (outputs)
-#   set_up_glue, set_up_few_shot, share_batch, plan_updates, run, test_best: for one training
+#   set_up_glue, set_up_few_shot, share_batch, split_batch, plan_updates, run, on_cpu, test_best:
+#                       for one training
 #   set_up_text, binarize_glue, draw_samples, sweep_and_report: for a whole table
 #
 # SMOKE=1 in the environment runs a recipe whole but small: on a CPU, with generated data and the
@@ -31,13 +32,14 @@ case ${1:-} in --help | -h) sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit ;; esac
 PATH=$PATH:$ROOT/.venv/bin
 command -v fairseq-train >/dev/null || fail "fairseq-train was not found; 'make setup' installs it"
 
-# Print a command as one would type it, then run it.
-run() {
+# Print a command as one would type it.
+show() {
     printf '+ %s' "$1"
     printf ' %q' "${@:2}"
     printf '\n'
-    "$@"
 }
+
+run() { show "$@"; "$@"; }
 
 # The python of the environment that fairseq-train belongs to.
 python() { "$(dirname "$(type -P fairseq-train)")/python" "$@"; }
@@ -185,6 +187,16 @@ share_batch() {
         "GPUS=$GPUS and --update-freq $UPDATE_FREQ make a total batch of $1)"
 }
 
+# split_batch TOTAL: sets BATCH, what each of the GPUS takes of a total batch.
+split_batch() {
+    BATCH=$1
+    whole_number GPUS
+    whole_number BATCH
+    [ $(($1 % GPUS)) = 0 ] || fail "GPUS=$GPUS cannot share a batch of $1 evenly"
+    BATCH=$(($1 / GPUS))
+    share_batch "$1"
+}
+
 # plan_updates TOTAL: UPDATES of EPOCHS epochs over DATA by a total batch, and WARMUP, 6 % of them.
 plan_updates() {
     local plan
@@ -198,6 +210,45 @@ with open(path, encoding="utf-8") as file:
 updates = epochs * -(-rows // batch)
 print(updates, round(0.06 * updates))' "$DATA/preprocess.json" "$EPOCHS" "$1")
     read -r UPDATES WARMUP <<<"$plan"
+}
+
+# on_cpu WORKERS COMMAND [OPTION ...]: fairseq's COMMAND as so many processes on this machine's CPU,
+# which fairseq does not start by itself. Only the first one's output is shown; if one fails, all end.
+on_cpu() {
+    local workers=$1 port rank pid alive
+    pids=()
+    shift
+    port=$(python -c 'import socket
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    print(free.getsockname()[1])')
+    set -- "$@" --cpu --ddp-backend legacy_ddp --distributed-backend gloo --distributed-no-spawn \
+        --distributed-world-size "$workers" --distributed-init-method "tcp://127.0.0.1:$port"
+    # Background processes of a script do not hear Ctrl-C.
+    trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    show "$@" --distributed-rank 0
+    "$@" --distributed-rank 0 &
+    pids=($!)
+    for ((rank = 1; rank < workers; rank++)); do
+        "$@" --distributed-rank "$rank" >/dev/null &
+        pids+=($!)
+    done
+    # One that failed is noticed while the others wait for it.
+    while [ "${#pids[@]}" -gt 0 ]; do
+        alive=()
+        for pid in "${pids[@]}"; do
+            if kill -0 "$pid" 2>/dev/null; then
+                alive+=("$pid")
+            else
+                wait "$pid" || return
+            fi
+        done
+        pids=(${alive[@]+"${alive[@]}"})
+        sleep 0.2
+    done
+    trap - EXIT INT TERM
 }
 
 # test_best NUM_CLASSES: the accuracy of the best epoch on the test set, which took no part so far.

@@ -8,7 +8,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 TASK=${TASK:-SST-2} # SST-2, CoLA, QNLI
-BATCH=${BATCH:-16}  # 16, 64, 256, all on one GPU: what is contrasted
+BATCH=${BATCH:-16}  # 16, 64, 256 to 4096: what is contrasted, over all GPUs
+CHUNK=${CHUNK:-256} # sentences that a GPU takes at a time
+GPUS=${GPUS:-1}     # they share the batch
 DATA=${DATA:-$OUT/data/$TASK-bin} # what scl-preprocess --split paper wrote
 ROBERTA=${ROBERTA:-roberta.base/model.pt}
 LAMBDA=${LAMBDA:-0.9} # 0: CE
@@ -16,19 +18,21 @@ TAU=${TAU:-0.3}
 SEED=${SEED:-1}
 SAVE_DIR=${SAVE_DIR:-$OUT/batch-size/runs/$TASK-batch$BATCH-lambda$LAMBDA-tau$TAU-seed$SEED}
 
-GPUS=1 EPOCHS=10
+EPOCHS=10 TOTAL_BATCH=$BATCH
 MODEL=(--arch roberta_base --max-positions 512)
 PRECISION=(--fp16 --fp16-init-scale 4 --threshold-loss-scale 1 --fp16-scale-window 128)
 task_options "$TASK"
 set_up_glue "$TASK" base
-share_batch "$BATCH"
-plan_updates "$BATCH"
+split_batch "$TOTAL_BATCH"
+plan_updates "$TOTAL_BATCH"
 
 run fairseq-train "$DATA" --user-dir "$USER_DIR" \
     --criterion sentence_prediction_scl --scl-lambda "$LAMBDA" --scl-temperature "$TAU" \
+    --scl-chunk-size "$CHUNK" \
     --finetune-from-model "$ROBERTA" "${MODEL[@]}" \
     --task sentence_prediction --num-classes "$NUM_CLASSES" "${TOKENS[@]}" \
-    --distributed-world-size "$GPUS" --batch-size "$BATCH" --required-batch-size-multiple 1 \
+    --distributed-world-size "$GPUS" --find-unused-parameters \
+    --batch-size "$BATCH" --required-batch-size-multiple 1 \
     "${PRECISION[@]}" \
     --optimizer adam --adam-betas "(0.9,0.98)" --adam-eps 1e-06 --weight-decay 0.1 --clip-norm 0.0 \
     --lr 1e-05 --lr-scheduler polynomial_decay \

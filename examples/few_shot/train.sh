@@ -12,6 +12,7 @@ N=${N:-20}          # 20, 100, 1000
 SAMPLE=${SAMPLE:-0} # 0 to 9
 DATA=${DATA:-$OUT/few-shot/data/$TASK/$N/bin/sample$SAMPLE} # from scl-sample and scl-preprocess
 ROBERTA=${ROBERTA:-roberta.large/model.pt}
+GPUS=${GPUS:-1}       # they share the batch of 16
 LAMBDA=${LAMBDA:-0.9} # 0: CE
 TAU=${TAU:-0.3}
 SEED=${SEED:-1}
@@ -21,19 +22,19 @@ whole_number N
 # The paper does not say how long it trains: 200, 350 and 630 updates for 20, 100 and 1000 examples.
 EPOCHS=10 INTERVAL=1
 if [ "$N" -le 20 ]; then EPOCHS=100 INTERVAL=5; elif [ "$N" -le 100 ]; then EPOCHS=50; fi
-GPUS=1 BATCH=16
 MODEL=(--arch roberta_large --max-positions 512)
 PRECISION=(--fp16 --fp16-init-scale 4 --threshold-loss-scale 1 --fp16-scale-window 128)
 task_options "$TASK"
 set_up_few_shot "$TASK" "$N" "$SAMPLE"
-share_batch "$BATCH"
-plan_updates "$BATCH"
+split_batch 16
+plan_updates 16
 
 run fairseq-train "$DATA" --user-dir "$USER_DIR" \
     --criterion sentence_prediction_scl --scl-lambda "$LAMBDA" --scl-temperature "$TAU" \
     --finetune-from-model "$ROBERTA" "${MODEL[@]}" \
     --task sentence_prediction --num-classes "$NUM_CLASSES" "${TOKENS[@]}" \
-    --distributed-world-size "$GPUS" --batch-size "$BATCH" --required-batch-size-multiple 1 \
+    --distributed-world-size "$GPUS" --find-unused-parameters \
+    --batch-size "$BATCH" --required-batch-size-multiple 1 \
     "${PRECISION[@]}" \
     --optimizer adam --adam-betas "(0.9,0.98)" --adam-eps 1e-06 --weight-decay 0.1 --clip-norm 0.0 \
     --lr 1e-05 --lr-scheduler polynomial_decay \

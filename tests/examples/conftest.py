@@ -27,6 +27,7 @@ esac
 """
 COMMANDS = (
     *("fairseq-train", "fairseq-validate", "fairseq-hydra-train"),
+    *("torchrun", "srun"),
     *("scl-sample", "scl-preprocess", "scl-sweep", "scl-report", "scl-plot"),
 )
 

