@@ -49,7 +49,9 @@ format: setup
 	$(RUN)/ruff format .
 
 bench: setup
-	$(RUN)/python benchmarks/criterion.py --record
+	$(RUN)/python -m benchmarks.criterion --record
+	$(RUN)/python -m benchmarks.contrast --record
+	$(RUN)/python -m benchmarks.large_batch --record
 	$(RUN)/python -m benchmarks.preprocess --record
 	$(RUN)/python -m benchmarks.sweep --record
 

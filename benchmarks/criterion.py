@@ -1,6 +1,6 @@
 """Cost of an update: CE+SCL against stock ``sentence_prediction``, in one process.
 
-    make bench        or        .venv/bin/python benchmarks/criterion.py --help
+    make bench        or        .venv/bin/python -m benchmarks.criterion --help
 
 Both criterions train the same model of roberta-base's size on the same batch of 16 sentences of 64
 tokens; what is timed is forward, backward and Adam's step. Updates of the two alternate, so that
@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import fairseq
 import torch
@@ -22,11 +21,9 @@ from fairseq.criterions.sentence_prediction import (
     SentencePredictionConfig,
     SentencePredictionCriterion,
 )
-from fairseq.data import Dictionary
-from fairseq.models.roberta import RobertaModel
-from fairseq.models.roberta.model import roberta_base_architecture
 from tqdm import tqdm
 
+from benchmarks.roberta import make_model, make_sample, make_task, make_words
 from scl_fairseq.criterions.sentence_prediction_scl import (
     SentencePredictionSCLConfig,
     SentencePredictionSCLCriterion,
@@ -35,15 +32,13 @@ from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
 RESULT = Path(__file__).parent / "results" / "criterion.md"
-VOCABULARY = 50265
-HEAD = "sentence_classification_head"
 
 
 def parse():
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0],
-        epilog="example: python benchmarks/criterion.py --repetitions 30 --record",
+        epilog="example: python -m benchmarks.criterion --repetitions 30 --record",
     )
     parser.add_argument("--repetitions", type=int, default=20, help="timed pairs of updates (20)")
     parser.add_argument("--warm-up", type=int, default=2, help="pairs before the first timed (2)")
@@ -56,33 +51,11 @@ def parse():
 
 def build(options):
     """Model, optimizer, batch and the criterions to compare, by name."""
-    dictionary = Dictionary()
-    for index in range(VOCABULARY - len(dictionary)):
-        dictionary.add_symbol(str(index))
-    task = SimpleNamespace(
-        source_dictionary=dictionary,
-        target_dictionary=dictionary,
-        label_dictionary=dictionary,
-        cfg=SimpleNamespace(num_classes=2),
-        max_positions=lambda: 512,
-        train_step=None,
-    )
-    torch.manual_seed(0)
-    args = argparse.Namespace(max_positions=512)
-    roberta_base_architecture(args)
-    model = RobertaModel.build_model(args, task)
-    model.register_classification_head(HEAD, num_classes=2)
-    model = model.to(options.device).train()
+    task = make_task()
+    model = make_model(task).to(options.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-    tokens = torch.randint(4, VOCABULARY, (options.batch_size, options.tokens))
-    batch = {
-        "net_input": {
-            "src_tokens": tokens.to(options.device),
-            "src_lengths": torch.full((options.batch_size,), options.tokens),
-        },
-        "target": (torch.arange(options.batch_size) % 2).view(-1, 1).to(options.device),
-        "ntokens": tokens.numel(),
-    }
+    words = make_words(options.batch_size, options.tokens).to(options.device)
+    batch = make_sample(words, (torch.arange(len(words)) % 2).to(options.device))
     criterions = {"stock CE": SentencePredictionCriterion(SentencePredictionConfig(), task)}
     for embedding in ("cls", "pooled", "mean"):
         cfg = SentencePredictionSCLConfig(scl_embedding=embedding)
@@ -137,7 +110,7 @@ def main():
     )
     print(f"{setting}\n\n{table}")
     if options.record:
-        command = "python " + " ".join(["benchmarks/criterion.py", *sys.argv[1:]])
+        command = "python " + " ".join(["-m benchmarks.criterion", *sys.argv[1:]])
         write_text(RESULT, f"# Cost of an update\n\n`{command}`\n\n{setting}\n\n{table}\n")
 
 
