@@ -1,8 +1,9 @@
 """The supervised contrastive term of large batches, in memory that grows with N and not with N x N.
 
 The similarity matrix is computed tile by tile, reduced to one logsumexp an anchor, and computed
-again in backward. Where every row is an anchor the matrix is symmetric and each pair of tiles is
-computed once. Gradients are written by hand; those of gradients are not available.
+again in backward, but for the first tiles: those are kept, in as much memory as the features take.
+Where every row is an anchor the matrix is symmetric and each pair of tiles is computed once.
+Gradients are written by hand; those of gradients are not available.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class TiledAnchorLosses(torch.autograd.Function):
         largest_norm = torch.linalg.vector_norm(features, dim=1).amax().item()
         is_bounded = largest_norm**2 <= BOUND
         how = anchors, tile, is_bounded
-        repulsion = _logsumexp_of_others(features, *how)
+        room = features.numel() if ctx.needs_input_grad[0] else 0
+        repulsion, ctx.kept = _logsumexp_of_others(features, room, *how)
         ctx.save_for_backward(features, class_of, class_sums, positives, repulsion)
         ctx.how = how
         return torch.where(positives > 0, repulsion - attraction, 0.0)
@@ -70,7 +72,7 @@ class TiledAnchorLosses(torch.autograd.Function):
         anchors, tile, _ = ctx.how
         weights = torch.where(positives > 0, grad_losses, 0.0)
         gradient = torch.zeros_like(features)
-        _add_repulsion_gradient(gradient, features, repulsion, weights, *ctx.how)
+        _add_repulsion_gradient(gradient, features, ctx.kept, repulsion, weights, *ctx.how)
 
         # Anchor i pulls with w_i (S - z_i), and is pulled by the other anchors of its class.
         weights = weights / positives.clamp(min=1)
@@ -121,7 +123,9 @@ class UnitRows(torch.autograd.Function):
     def backward(ctx, grad_unit):
         """The part of the gradient across a row, over its norm; zero rows have none."""
         unit, largest, scaled_norm = ctx.saved_tensors
-        gradient = torch.empty_like(grad_unit, dtype=ctx.dtype)
+        # Nothing else reads the gradient of these rows, so its place can be taken.
+        is_same = grad_unit.dtype == ctx.dtype
+        gradient = grad_unit if is_same else torch.empty_like(grad_unit, dtype=ctx.dtype)
         for rows in _blocks(slice(0, len(unit)), ctx.tile):
             along = (grad_unit[rows] * unit[rows]).sum(dim=1, keepdim=True)
             across = torch.addcmul(grad_unit[rows], unit[rows], along, value=-(ctx.length**-2))
@@ -136,8 +140,14 @@ def tile_for(device: torch.device) -> int:
     return GPU_TILE if device.type == "cuda" else CPU_TILE
 
 
-def _logsumexp_of_others(features: Tensor, anchors: slice, tile: int, is_bounded: bool) -> Tensor:
-    """(A,), log sum over k != i of exp(z_i . z_k), for the anchors i."""
+def _logsumexp_of_others(
+    features: Tensor, room: int, anchors: slice, tile: int, is_bounded: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """(A,), log sum over k != i of exp(z_i . z_k), for the anchors i; and the first tiles.
+
+    As many tiles as ``room`` numbers hold: of exponentials where they are bounded, otherwise of
+    similarities.
+    """
     largest = features.new_full((anchors.stop - anchors.start,), -torch.inf)
     total = torch.zeros_like(largest)
 
@@ -147,6 +157,7 @@ def _logsumexp_of_others(features: Tensor, anchors: slice, tile: int, is_bounded
         total[place] = total[place] * (largest[place] - found).exp_() + shares
         largest[place] = found
 
+    kept: list[Tensor] = []
     # Not -inf: with nothing else in a row its maximum would be -inf, and the rest NaN.
     lowest = torch.finfo(features.dtype).min
     for rows, columns, is_mirrored in _tiles(len(features), anchors, tile):
@@ -162,13 +173,17 @@ def _logsumexp_of_others(features: Tensor, anchors: slice, tile: int, is_bounded
             absorb(scores, place)
             if is_mirrored:
                 absorb(scores.T, other)
+        room -= scores.numel()
+        if room >= 0:
+            kept.append(scores)
     # A single row has nothing else, and no positive that its loss could be asked for.
-    return total.log_() if is_bounded else largest + total.log_()
+    return total.log_() if is_bounded else largest + total.log_(), kept
 
 
 def _add_repulsion_gradient(
     gradient: Tensor,
     features: Tensor,
+    kept: list[Tensor],
     repulsion: Tensor,
     weights: Tensor,
     anchors: slice,
@@ -179,16 +194,20 @@ def _add_repulsion_gradient(
     is_symmetric = anchors == slice(0, len(features))
     # Where the exponentials are the same for a row and its mirror image, they are computed once.
     factors = weights * (-repulsion).exp_() if is_bounded else None
-    for rows, columns, is_mirrored in _tiles(len(features), anchors, tile):
+    for index, (rows, columns, is_mirrored) in enumerate(_tiles(len(features), anchors, tile)):
         place, other = _shifted(rows, anchors), _shifted(columns, anchors)
-        scores = times_transposed(features[rows], features[columns])
+        if index < len(kept):
+            scores = kept[index]
+        else:
+            scores = times_transposed(features[rows], features[columns])
+            scores = scores.exp_() if is_bounded else scores
         if is_bounded:
             factor = factors[place, None]
-            shares = scores.exp_().mul_(factor + factors[other] if is_mirrored else factor)
+            shares = (factor + factors[other]).mul_(scores) if is_mirrored else scores * factor
         else:
             shares = (scores - repulsion[place, None]).exp_().mul_(weights[place, None])
             if is_mirrored:
-                shares += scores.sub_(repulsion[other]).exp_().mul_(weights[other])
+                shares += (scores - repulsion[other]).exp_().mul_(weights[other])
         _fill_own(shares, rows, columns, 0.0)
         if is_symmetric and rows == columns:
             shares = shares + shares.T

@@ -158,6 +158,18 @@ def test_gradients_of_gradients_are_refused_rather_than_wrong(tiles_of):
         gradient.sum().backward()
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.3])
+def test_backward_twice_through_one_graph(tiles_of, temperature):
+    """Tiles that were kept for backward are still what they were after it."""
+    tiles_of(5)
+    embeddings, labels = make_batch(12, 16, 2, seed=5)
+    leaf = embeddings.requires_grad_()
+    value = supervised_contrastive_loss(leaf, labels, temperature)
+    (first,) = torch.autograd.grad(value, leaf, retain_graph=True)
+    (second,) = torch.autograd.grad(value, leaf)
+    assert torch.equal(first, second)
+
+
 def test_no_matrix_of_all_similarities_is_made():
     """Nothing as large as N x N is allocated, in forward or backward."""
     embeddings, labels = make_batch(6000, 8, 4, seed=6, dtype=torch.float32)
