@@ -19,10 +19,11 @@ from tests import runs
 
 NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0", "--pooler-dropout", "0"]
 LOGGED = ("loss", "scl_loss", "anchors_with_positive")
+HALF = "--memory-efficient-fp16"  # of fairseq's, the one that trains on a CPU
 LEGACY, PYTORCH = "legacy_ddp", "pytorch_ddp"
 
 
-def case(updates, *flags, backend=LEGACY, dummies=None, dropout=False):
+def case(updates, *flags, backend=LEGACY, dummies=None, dropout=False, valid=None):
     """A training.
 
     Args:
@@ -32,12 +33,14 @@ def case(updates, *flags, backend=LEGACY, dummies=None, dropout=False):
         flags: for ``fairseq-train``.
         backend: ``--ddp-backend``.
         dropout: whether it is on.
+        valid: for each worker the rows of its batch in the validation at the end.
     """
     return {
         "updates": updates,
         "flags": [*map(str, flags), *([] if dropout else NO_DROPOUT)],
         "backend": backend,
         "dummies": dummies,
+        "valid": valid or [[0, 1, 2, 3] for _ in updates[0]],
     }
 
 
@@ -80,7 +83,8 @@ def together(given):
             updates.append([[joined(parts) for parts in zip(*workers, strict=True)]])
         else:
             updates.append([joined(workers)])
-    return {**given, "updates": updates, "dummies": None}
+    valid = [joined(given["valid"])]
+    return {**given, "updates": updates, "dummies": None, "valid": valid}
 
 
 def joined(lists):
@@ -132,7 +136,8 @@ def train(arguments, given, rank, world):
     utils.set_torch_seed(cfg.common.seed)
     task = tasks.setup_task(cfg.task)
     model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
-    model.double()  # in float32 the order of sums alone moves gradients by a few 1e-6
+    if HALF not in flags:
+        model.double()  # in float32 the order of sums alone moves gradients by a few 1e-6
     for parameter in model.parameters():
         if parameter.dim() > 1:  # at 0.02 so small a model would see all sentences as one
             torch.nn.init.normal_(parameter, std=0.3)
@@ -159,7 +164,7 @@ def train(arguments, given, rank, world):
         trainer._wrapped_model = wrapped_for_cpu(model, trainer, cfg)
     if given["dummies"]:
         trainer.reset_dummy_batch(batch(given["dummies"][rank]))
-    gradients, counts, logs = {}, [], []
+    gradients, counts, logs, validated = {}, [], [], {}
     try:
         for update in given["updates"]:
             gathers[0] = 0
@@ -174,7 +179,7 @@ def train(arguments, given, rank, world):
                     if parameter.grad is not None
                 }
         gathers[0] = 0
-        trainer.valid_step(batch([0, 1, 2, 3]))
+        validated = trainer.valid_step(batch(given["valid"][rank]))
     except ValueError as error:
         errors.append(str(error))
     finally:
@@ -185,6 +190,7 @@ def train(arguments, given, rank, world):
         "gathers": counts,
         "gathers_in_validation": gathers[0],
         "losses": [log and {key: float(log[key]) for key in LOGGED if key in log} for log in logs],
+        "validated": {key: float(value) for key, value in validated.items()},
         "errors": errors,
     }
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from scl_fairseq.criterions.capture import EMBEDDINGS
-from tests.data_parallel import LEGACY, PYTORCH, case, relative_difference, run, together
+from tests.data_parallel import HALF, LEGACY, PYTORCH, case, relative_difference, run, together
 
 
 def updates_of(*counts, number=10):
@@ -48,6 +48,16 @@ CASES = {
         dummies=[[60, 61, 62], None, [50, 51, 52, 53, 54, 55, 56]],
     ),
 }
+# So few updates leave mistakes, and each worker alone would find other scores.
+UNEVEN_VALIDATION = [list(range(20)), [21, 22, 23]]
+METRICS = {
+    "mcc": case(updates_of(6, 6, number=2), "--report-mcc", valid=UNEVEN_VALIDATION),
+    "f1": case(updates_of(6, 6, number=2), "--report-acc-and-f1", valid=UNEVEN_VALIDATION),
+}
+HALVES = {
+    f"half, {gather}": case(updates_of(7, 3, number=1), HALF, "--scl-gather", gather)
+    for gather in ("all", "none")
+}
 APART = case(updates_of(6, 6), "--scl-gather", "none")
 UNTIED = case(updates_of(3, 3, number=2), "--no-find-unused", backend=PYTORCH)
 
@@ -68,7 +78,8 @@ def found(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
     negative, positive = rows_by_class(tiny)
     one_class_each = [[negative[k : k + 4], positive[k : k + 3]] for k in range(10)]
-    cases = {**CASES, ONE_CLASS_EACH: case(one_class_each), "apart": APART, "untied": UNTIED}
+    cases = {**CASES, **METRICS, **HALVES, "apart": APART, "untied": UNTIED}
+    cases[ONE_CLASS_EACH] = case(one_class_each)
     (reference,) = run(
         {name: together(given) for name, given in cases.items()}, 1, tiny, folder / "one"
     )
@@ -140,3 +151,25 @@ def test_an_idle_worker_logs_nothing(found):
     workers, alone = found["two of three are idle"]
     assert workers[0]["losses"][0] == pytest.approx(alone["losses"][0], abs=2e-3)
     assert math.isfinite(workers[0]["losses"][0]["loss"])
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_scores_are_those_of_all_rows(found, name):
+    """The losses differ: validation contrasts each worker's rows."""
+    workers, alone = found[name]
+    scores = {"accuracy", *(["mcc"] if name == "mcc" else ["f1", "acc_and_f1"])}
+    expected = {key: alone["validated"][key] for key in scores}
+    assert 0 < expected[name] < 100
+    for worker in workers:
+        assert {key: worker["validated"][key] for key in scores} == expected
+
+
+def test_half_precision(found):
+    """Sums in half precision differ, but far less than another contrast set makes them."""
+    workers, alone = found["half, all"]
+    apart, _ = found["half, none"]
+    expected = alone["gradients"]
+    of_contrast = relative_difference(apart[0]["gradients"], expected)
+    for worker in workers:
+        assert all(tensor.isfinite().all() for tensor in worker["gradients"].values())
+        assert relative_difference(worker["gradients"], expected) < 0.05 * of_contrast
