@@ -18,7 +18,7 @@ help:
 	@echo "make test               tests (about 10 minutes); make test-slow: the long ones too"
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
-	@echo "make bench              speed and memory against stock fairseq, recorded (1 hour)"
+	@echo "make bench              speed and memory against stock fairseq, recorded (2 hours)"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 

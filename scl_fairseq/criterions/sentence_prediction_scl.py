@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from scl_fairseq.criterions import confusion, diagnostics
 from scl_fairseq.criterions.capture import EMBEDDINGS, HeadCapture
 from scl_fairseq.criterions.chunks import ChunkedCapture
-from scl_fairseq.criterions.workers import Workers
+from scl_fairseq.criterions.workers import Workers, check_wrappers
 from scl_fairseq.distributed import Gathered
 from scl_fairseq.losses import supervised_contrastive_loss
 from scl_fairseq.losses.supervised_contrastive import check_temperature
@@ -109,6 +109,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.scl_embedding = str(cfg.scl_embedding)
         self.scl_chunk_size = cfg.scl_chunk_size
         self.scl_diagnostics = cfg.scl_diagnostics
+        self._is_checked = False
         self._workers = Workers(task) if str(cfg.scl_gather) == "all" else None
         self.report_mcc = cfg.report_mcc
         self.report_acc_and_f1 = cfg.report_acc_and_f1
@@ -123,6 +124,9 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
 
     def forward(self, model: nn.Module, sample: dict, reduce: bool = True):
         """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
+        if model.training and not self._is_checked:
+            check_wrappers(model)
+            self._is_checked = True
         padding_idx = self.task.source_dictionary.pad()
         with self._capture(model, padding_idx) as captured:
             stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
@@ -139,7 +143,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
             embeddings = embeddings.detach()
         contrast = Gathered(embeddings, targets, slice(0, len(embeddings)))
         if self._workers is not None and model.training:
-            contrast = self._workers.gather(model, embeddings, targets)
+            contrast = self._workers.gather(embeddings, targets)
             if self.scl_diagnostics:
                 logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
         scl_loss = supervised_contrastive_loss(

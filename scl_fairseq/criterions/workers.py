@@ -38,22 +38,17 @@ class Workers:
 
         task.train_step = train_step
 
-    def gather(self, model: nn.Module, rows: Tensor, labels: Tensor) -> Gathered:
+    def gather(self, rows: Tensor, labels: Tensor) -> Gathered:
         """Rows of all workers; of one alone, its own.
 
         Args:
-            model: what is trained, with its wrappers.
             rows: (B, C), this worker's.
             labels: (B,).
-
-        Raises:
-            ValueError: the wrapper cannot train such a model, or was not tried.
         """
         group = distributed_utils.get_data_parallel_group() if _is_distributed() else None
         if group is None or dist.get_world_size(group) == 1:
             return Gathered(rows, labels, slice(0, len(rows)))
         if self._gatherer is None:
-            check_wrappers(model)
             self._gatherer = RowGatherer(group)
         if self._is_idle:
             # Still a part of the graph: its gradient of zero joins the others' backward.
@@ -62,7 +57,14 @@ class Workers:
 
 
 def check_wrappers(model: nn.Module) -> None:
-    """Raise ``ValueError``, in one line, for what would end in a page of torch's or in silence."""
+    """Refuse wrappers that would end in a page of torch's, or in silence.
+
+    Args:
+        model: what is trained, with its wrappers.
+
+    Raises:
+        ValueError: a wrapper cannot train such a model, or was not tried.
+    """
     while hasattr(model, "module"):
         if type(model).__name__ == "FullyShardedDataParallel":
             raise ValueError(

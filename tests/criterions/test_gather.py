@@ -59,7 +59,12 @@ HALVES = {
     for gather in ("all", "none")
 }
 APART = case(updates_of(6, 6), "--scl-gather", "none")
-UNTIED = case(updates_of(3, 3, number=2), "--no-find-unused", backend=PYTORCH)
+UNTIED = {
+    f"untied, {gather}": case(
+        updates_of(3, 3, number=2), "--no-find-unused", "--scl-gather", gather, backend=PYTORCH
+    )
+    for gather in ("all", "none")
+}
 
 
 def num_workers(given):
@@ -78,7 +83,7 @@ def found(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
     negative, positive = rows_by_class(tiny)
     one_class_each = [[negative[k : k + 4], positive[k : k + 3]] for k in range(10)]
-    cases = {**CASES, **METRICS, **HALVES, "apart": APART, "untied": UNTIED}
+    cases = {**CASES, **METRICS, **HALVES, **UNTIED, "apart": APART}
     cases[ONE_CLASS_EACH] = case(one_class_each)
     (reference,) = run(
         {name: together(given) for name, given in cases.items()}, 1, tiny, folder / "one"
@@ -133,8 +138,9 @@ def test_one_worker_gathers_nothing(found):
     assert not any(any(alone["gathers"]) for _, alone in found.values())
 
 
-def test_a_wrapper_that_would_fail_is_refused_before_the_first_update(found):
-    for worker in found["untied"][0]:
+@pytest.mark.parametrize("name", UNTIED)
+def test_a_wrapper_that_would_fail_is_refused_before_the_first_update(found, name):
+    for worker in found[name][0]:
         (error,) = worker["errors"]
         assert "--find-unused-parameters" in error
         assert "\n" not in error
