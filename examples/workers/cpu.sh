@@ -23,6 +23,7 @@ MODEL=(--arch roberta_base --max-positions 512)
 TOKENS=(--init-token 0)
 PRECISION=(--cpu)
 set_up_glue SST-2 base
+whole_number WORKERS
 GPUS=$WORKERS
 share_batch $((GPUS * BATCH))
 plan_updates $((GPUS * BATCH))

@@ -127,6 +127,11 @@ def test_processes_on_a_cpu(recipe, gpt2_data):
     assert "contrast set: 12 examples" in done.output
 
 
+def test_a_number_of_processes_is_expected(recipe, gpt2_data):
+    done = recipe("workers/cpu.sh", DATA=gpt2_data / "SST-2-bin", WORKERS="two")
+    assert "WORKERS=two, expected a whole number from 1 on" in refusal(done)
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_one_failing_process_ends_all(recipe, gpt2_data, tmp_path, failing):
     worker = tmp_path / "tools" / "fairseq-train"
