@@ -12,8 +12,9 @@ from tests import runs
 
 EXAMPLES = runs.ROOT / "examples"
 STAND_IN = """#!/usr/bin/env bash
-printf '%s\\0' "${0##*/}" "$@" >> "$CALLS"
-printf '\\n' >> "$CALLS"
+# Written at once: several may be called at the same time.
+{ printf '%s\\0' "${0##*/}" "$@"; printf '\\n'; } > "$CALLS.$$"
+cat "$CALLS.$$" >> "$CALLS"
 for last; do :; done
 case "${0##*/}" in
     "$FAIL") exit "$CODE" ;;
