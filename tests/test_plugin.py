@@ -108,7 +108,7 @@ def test_importing_the_package_is_light():
 
 
 @pytest.mark.parametrize(
-    "module", ["convert", "demo", "plot", "preprocess", "report", "sample", "sweep"]
+    "module", ["convert", "demo", "evaluate", "plot", "preprocess", "report", "sample", "sweep"]
 )
 def test_help_needs_no_torch(module):
     code = (
