@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,14 +104,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{options.data}: {options.split} has no labels to score against; --predictions or "
             "--glue-submission need none"
         )
-    # fairseq logs the whole configuration of each model it loads.
-    logging.disable(logging.INFO)
-    try:
+    with _quiet():
         evaluation = _evaluate(options, data, names)
-    finally:
-        logging.disable(logging.NOTSET)
     _report(options, evaluation, submission)
     return 0
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the configuration of each model that fairseq logs, and its libraries' warnings."""
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _names(options: argparse.Namespace) -> list[str]:

@@ -59,7 +59,7 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
         raise ValueError(f"{checkpoint}: its classification head does not read a CLS vector")
     correct = reading.logits.argmax(dim=1).cpu() == reading.targets
     criterion = classifier.cfg.criterion
-    scl_lambda = criterion.get("scl_lambda") or 0.0
+    scl_lambda = getattr(criterion, "scl_lambda", None) or 0.0
     return SplitEmbeddings(
         vectors=reading.inputs[:, 0].float().cpu(),
         labels=reading.targets,
