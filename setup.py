@@ -55,6 +55,7 @@ setup(
     entry_points={
         "console_scripts": [
             "scl-convert = scl_fairseq.cli.convert:main",
+            "scl-evaluate = scl_fairseq.cli.evaluate:main",
             "scl-plot = scl_fairseq.cli.plot:main",
             "scl-preprocess = scl_fairseq.cli.preprocess:main",
             "scl-report = scl_fairseq.cli.report:main",

@@ -19,11 +19,12 @@ BASE = {"files"}
 ARROWS = {
     "losses": set(),
     "files": set(),
+    "metrics": set(),
     "distributed": set(),
-    "criterions": {"losses", "distributed"},
+    "criterions": {"losses", "distributed", "metrics"},
     "data": BASE,
     "checkpoints": BASE,
-    "inference": {"data", "checkpoints", *BASE},
+    "inference": {"data", "checkpoints", "metrics", *BASE},
     "experiments": {"inference", "data", "checkpoints", *BASE},
     "cli": {"experiments", "inference", "data", "checkpoints", *BASE},
     "plugin": {"criterions", "data", "checkpoints"},
@@ -107,7 +108,7 @@ def test_importing_the_package_is_light():
 
 
 @pytest.mark.parametrize(
-    "module", ["convert", "demo", "plot", "preprocess", "report", "sample", "sweep"]
+    "module", ["convert", "demo", "evaluate", "plot", "preprocess", "report", "sample", "sweep"]
 )
 def test_help_needs_no_torch(module):
     code = (

@@ -60,15 +60,20 @@ def _print_everywhere() -> None:
             stream.reconfigure(errors="replace")
 
 
-@contextlib.contextmanager
-def byte_bar() -> Iterator[Callable[[int, int], None]]:
+def byte_bar() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
     """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all."""
+    return bar_of("B", scaled=True)
+
+
+@contextlib.contextmanager
+def bar_of(unit: str, scaled: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """The same of anything else, such as examples; ``scaled`` writes 1.2k for 1200."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from tqdm import tqdm
 
-    with tqdm(unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(unit=unit, unit_scale=scaled, leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -21,6 +21,7 @@ from scl_fairseq.criterions.workers import Workers, check_wrappers
 from scl_fairseq.distributed import Gathered
 from scl_fairseq.losses import supervised_contrastive_loss
 from scl_fairseq.losses.supervised_contrastive import check_temperature
+from scl_fairseq.metrics import accuracy, binary_f1, matthews_corrcoef
 
 logger = logging.getLogger(__name__)
 
@@ -210,10 +211,10 @@ def _reduce_confusion(logging_outputs) -> None:
         metrics.log_derived(name, from_meters)
 
     if any("_report_mcc" in log for log in logging_outputs):
-        derive("mcc", confusion.matthews_corrcoef)
+        derive("mcc", matthews_corrcoef)
     if any("_report_acc_and_f1" in log for log in logging_outputs):
-        derive("f1", confusion.binary_f1)
-        derive("acc_and_f1", lambda m: (confusion.accuracy(m) + confusion.binary_f1(m)) / 2)
+        derive("f1", binary_f1)
+        derive("acc_and_f1", lambda m: (accuracy(m) + binary_f1(m)) / 2)
 
 
 def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:

@@ -2,6 +2,18 @@
 
 GLUE, PAPER = "glue", "paper"
 SPLITS = (GLUE, PAPER)
+# What becomes of a task's files: fairseq's names, those that --valid-subset and --gen-subset take.
+# PAPER draws its "valid" from train.
+OUTPUTS = {
+    GLUE: {
+        "train": "train",
+        "dev": "valid",
+        "dev_mismatched": "valid1",
+        "test": "test",
+        "test_mismatched": "test1",
+    },
+    PAPER: {"train": "train", "dev": "test", "dev_mismatched": "test1"},
+}
 GPT2, WORDPIECE, SENTENCEPIECE, FASTBPE = "gpt2", "wordpiece", "sentencepiece", "fastbpe"
 BPES = (GPT2, WORDPIECE, SENTENCEPIECE, FASTBPE)
 TRUNCATE, DROP, ERROR = "truncate", "drop", "error"

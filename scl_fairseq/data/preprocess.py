@@ -16,7 +16,7 @@ from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.binarize import IndexedWriter
 from scl_fairseq.data.binarized import REPORT
 from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
-from scl_fairseq.data.choices import GLUE, PAPER
+from scl_fairseq.data.choices import GLUE, OUTPUTS, PAPER
 from scl_fairseq.data.dictionary import Dictionary, make_dictionary
 from scl_fairseq.data.encode import (
     Job,
@@ -35,15 +35,6 @@ from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Task
 from scl_fairseq.files import replaced_folder, write_text
 
-# fairseq's names, the ones that --valid-subset and --gen-subset take.
-_GLUE_NAMES = {
-    "train": "train",
-    "dev": "valid",
-    "dev_mismatched": "valid1",
-    "test": "test",
-    "test_mismatched": "test1",
-}
-_PAPER_NAMES = {"train": "train", "dev": "test", "dev_mismatched": "test1"}
 MANY_UNKNOWN = 0.5
 _NOTHING = np.zeros(0, np.int64)
 
@@ -151,7 +142,8 @@ def _is_ours(folder: Path) -> bool:
 def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -> list[_Plan]:
     if split == GLUE:
         return [
-            _Plan(source, (_GLUE_NAMES[name],), _NOTHING) for name, source in folder.sources.items()
+            _Plan(source, (OUTPUTS[GLUE][name],), _NOTHING)
+            for name, source in folder.sources.items()
         ]
     train = index_rows(folder.sources["train"], workers)
     dev = index_rows(folder.sources["dev"], 1)
@@ -168,7 +160,7 @@ def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -
         raise ValueError(f"{folder.sources['train'].path}: {error}") from None
     aside = draw(rows, counts, StableRandom(seed, task.name, "paper validation"))
     plans = []
-    for name, output in _PAPER_NAMES.items():
+    for name, output in OUTPUTS[PAPER].items():
         if name in folder.sources:
             outputs = (output, "valid") if name == "train" else (output,)
             set_aside = np.array(aside, np.int64) if name == "train" else _NOTHING

@@ -12,11 +12,10 @@ from scipy import stats
 from scl_fairseq.experiments.results import Predictions, predictions_of
 from scl_fairseq.experiments.selection import Configuration
 from scl_fairseq.experiments.training import short_path
+from scl_fairseq.inference.bootstrap import LEVEL, resample_sum
 
 WELCH = "Welch's t-test over runs"
 BOOTSTRAP = "paired bootstrap over test examples"
-LEVEL = 0.95
-_CHUNK = 10_000  # resamples at a time: they need a few MB
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ def paired_bootstrap(
     """Bootstrap the accuracy difference of paired models over the examples of their test set.
 
     An example's difference is averaged over the pairs; the examples are drawn with replacement. The
-    interval holds the middle 95 % of the resampled differences, and p is twice the smaller share of
-    them that is not above, or not below, zero (one is added to count and total: a finite number of
-    resamples does not show that p is 0).
+    interval and p are those of ``resample_sum``.
 
     Args:
         pairs: predictions of the first and the second model of each pair, all on one test set.
@@ -86,27 +83,15 @@ def paired_bootstrap(
         return Comparison(BOOTSTRAP, f"{len(pairs)} pairs", reason="the runs' test sets differ")
     # Whole numbers, so that a resampled difference of zero is exactly zero.
     gains = sum(np.array(second.correct) - np.array(first.correct) for first, second in pairs)
-    # Few values occur, so drawing how often each does is drawing the examples.
-    values, counts = np.unique(gains, return_counts=True)
-    generator = np.random.default_rng(seed)
-    sums = np.concatenate(
-        [
-            generator.multinomial(
-                len(labels), counts / len(labels), size=min(_CHUNK, resamples - start)
-            )
-            @ values
-            for start in range(0, resamples, _CHUNK)
-        ]
-    )
+    found = resample_sum(gains, resamples, seed)
     to_points = 100 / (len(labels) * len(pairs))
-    tail = min(int((sums <= 0).sum()), int((sums >= 0).sum()))
-    low, high = np.percentile(sums, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]) * to_points
+    low, high = found.interval
     return Comparison(
         BOOTSTRAP,
         n,
         float(gains.sum() * to_points),
-        (float(low), float(high)),
-        min(1.0, 2 * (tail + 1) / (resamples + 1)),
+        (low * to_points, high * to_points),
+        found.p,
     )
 
 

@@ -8,7 +8,7 @@ similar length go through it together, and of the last layer only the first posi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,33 +72,44 @@ class Reading:
 
     Attributes:
         logits: (N, classes).
-        inputs: (N, 1, C), what the head read; None where the head reads more than one vector.
-        targets: (N,), class indices, on the CPU.
+        inputs: (N, 1, C), what the head read; None where the head reads more than one vector, or
+            nobody asked.
+        targets: (N,), class indices, on the CPU; None where the data set has none.
     """
 
     logits: Tensor
     inputs: Tensor | None
-    targets: Tensor
+    targets: Tensor | None
 
 
 @torch.no_grad()
-def read_dataset(model: nn.Module, batches: LengthSortedBatches, head_name: str) -> Reading:
+def read_dataset(
+    model: nn.Module,
+    batches: LengthSortedBatches,
+    head_name: str,
+    keep_inputs: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Reading:
     """Run a classifier over a data set in evaluation mode; the model's mode is left as it was.
 
     Args:
         model: a fairseq model with classification heads, not wrapped.
-        batches: the examples, with targets.
+        batches: the examples.
         head_name: which head.
+        keep_inputs: return what the head read, which takes memory.
+        on_progress: is told examples done and in all, batch by batch.
     """
     device = next(model.parameters()).device
     reads_one = can_read(model, head_name)
+    keep_inputs = keep_inputs and reads_one
     seen: list[Tensor] = []
     hook = model.classification_heads[head_name].register_forward_pre_hook(
-        lambda head, args: seen.append(args[0][:, :1]) if reads_one else None
+        lambda head, args: seen.append(args[0][:, :1]) if keep_inputs else None
     )
     was_training = model.training
     model.eval()
     logits, targets, indices = [], [], []
+    done = 0
     try:
         with _last_layer_at_first_position(model) if reads_one else contextlib.nullcontext():
             for batch in batches.batches:
@@ -108,8 +119,12 @@ def read_dataset(model: nn.Module, batches: LengthSortedBatches, head_name: str)
                     classification_head_name=head_name,
                 )
                 logits.append(output)
-                targets.append(batch["target"].view(-1))
+                if "target" in batch:
+                    targets.append(batch["target"].view(-1))
                 indices.append(batch["id"])
+                done += len(batch["id"])
+                if on_progress is not None:
+                    on_progress(done, batches.size)
     finally:
         hook.remove()
         model.train(was_training)
@@ -117,8 +132,8 @@ def read_dataset(model: nn.Module, batches: LengthSortedBatches, head_name: str)
     position = torch.argsort(torch.cat(indices))
     return Reading(
         torch.cat(logits)[position.to(device)],
-        torch.cat(seen)[position.to(device)] if reads_one else None,
-        torch.cat(targets)[position],
+        torch.cat(seen)[position.to(device)] if keep_inputs else None,
+        torch.cat(targets)[position] if targets else None,
     )
 
 

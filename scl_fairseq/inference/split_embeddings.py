@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scl_fairseq.data.binarized import open_binarized
-from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, tokens_for
+from scl_fairseq.inference.classifier import load_classifier
+from scl_fairseq.inference.evaluation import read_dataset
 
 
 @dataclass(frozen=True)
@@ -51,46 +51,20 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
     """
     if not checkpoint.is_file():
         raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
-    data = open_binarized(data_dir, (split,))
-    model, cfg, task = _load(checkpoint, data_dir)
-    dataset = task.load_dataset(split)
-    longest = max(dataset.num_tokens(i) for i in range(len(dataset)))
-    most = model.max_positions()
-    if longest > most:
-        raise ValueError(
-            f"{data_dir}: a row of {split} has {longest} tokens, more than the {most} positions of "
-            f"{checkpoint}"
-        )
+    classifier = load_classifier(checkpoint, open_binarized(data_dir, (split,)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batches = LengthSortedBatches(dataset, tokens_for(device))
-    reading = read_dataset(model.to(device), batches, task.cfg.classification_head_name)
+    batches = classifier.batches(split, device)
+    reading = read_dataset(classifier.model.to(device), batches, classifier.head_name)
     if reading.inputs is None:
         raise ValueError(f"{checkpoint}: its classification head does not read a CLS vector")
     correct = reading.logits.argmax(dim=1).cpu() == reading.targets
-    scl_lambda = cfg.criterion.get("scl_lambda") or 0.0
+    criterion = classifier.cfg.criterion
+    scl_lambda = getattr(criterion, "scl_lambda", None) or 0.0
     return SplitEmbeddings(
         vectors=reading.inputs[:, 0].float().cpu(),
         labels=reading.targets,
-        class_names=tuple(data.labels),
+        class_names=tuple(classifier.data.labels),
         accuracy=100 * correct.double().mean().item(),
         scl_lambda=scl_lambda,
-        scl_temperature=cfg.criterion.scl_temperature if scl_lambda else None,
+        scl_temperature=criterion.scl_temperature if scl_lambda else None,
     )
-
-
-def _load(checkpoint: Path, data_dir: Path):
-    # Not the hub interface: it would look for the BPE's files, which stored tokens do not need.
-    from fairseq import checkpoint_utils
-
-    try:
-        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(checkpoint)], {"data": str(data_dir.resolve())}
-        )
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        message = " ".join(str(error).split())[:300]
-        raise ValueError(f"{checkpoint} does not load with {data_dir}: {message}") from error
-    except OSError as error:  # the data is whole: another task than a classifier's looks for more
-        raise ValueError(f"{checkpoint} is not of a classifier: {error}") from error
-    if not hasattr(models[0], "classification_heads") or not hasattr(task, "label_dictionary"):
-        raise ValueError(f"{checkpoint} is not of a classifier")
-    return models[0], cfg, task

@@ -203,7 +203,7 @@ def refused(capsys, *arguments):
         (["tsne", "SCL", "--data", "DATA", "--class-names", "a"], "1 --class-names for 2 classes"),
         (["tsne", "SCL", "--data", "DATA", "--perplexity", "0"], "--perplexity 0: expected more"),
         (["tsne", "SCL", "--data", "DATA", "--embeddings-out", "a.npy"], "ends with .npz"),
-        (["tsne", "TEXT", "--data", "DATA"], "does not load with"),
+        (["tsne", "TEXT", "--data", "DATA"], "text.pt cannot be read"),
         (["tsne", "ENCODER", "--data", "DATA"], "is not of a classifier"),
         (["pie", "RESULTS"], "invalid choice: 'pie'"),
     ],

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from scl_fairseq.data.binarized import open_binarized
+from scl_fairseq.data.binarized import has_labels, open_binarized
+from tests import pipeline
 
 SPLITS = ("train", "valid", "test")
 
@@ -63,6 +64,35 @@ def test_labels_of_another_split_are_refused(copy):
     shutil.copy(copy / "label" / "train.idx", copy / "label" / "valid.idx")
     with pytest.raises(ValueError, match="valid has different numbers"):
         open_binarized(copy, SPLITS)
+
+
+def test_a_split_may_be_without_labels_where_none_are_needed(copy):
+    assert has_labels(copy, "test")
+    for end in ("idx", "bin"):
+        (copy / "label" / f"test.{end}").unlink()
+    assert not has_labels(copy, "test")
+    found = open_binarized(copy, ("test",), needs_labels=False)
+    assert found.num_examples == {"test": 40}
+    with pytest.raises(FileNotFoundError, match=r"label/test\.idx is missing"):
+        open_binarized(copy, ("test",))
+
+
+@pytest.mark.parametrize("end", ["idx", "bin"])
+def test_half_of_the_labels_is_not_none(copy, end):
+    (copy / "label" / f"test.{end}").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"label/test\.{end} is missing"):
+        open_binarized(copy, ("test",), needs_labels=False)
+
+
+def test_a_label_of_two_words_is_refused(tmp_path):
+    """Both would be labels to fairseq: the first of its row, the second of the next row."""
+    texts = {"train": ["entailment", "not entailment"]}
+    (tmp_path / "dict.txt").write_text("entailment 2\nnot 1\n")
+    for part in ("input0", "label"):
+        pipeline.preprocess(texts, tmp_path / "dict.txt", tmp_path / "data" / part)
+    message = r"label/train\.idx: the label of row 1 has 2 words, expected one"
+    with pytest.raises(ValueError, match=message):
+        open_binarized(tmp_path / "data", ("train",))
 
 
 def test_no_folder(tmp_path):

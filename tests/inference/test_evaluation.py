@@ -124,6 +124,23 @@ def test_the_model_is_left_as_it_was():
     assert features.shape[1] == len(dataset.rows[0])
 
 
+def test_a_data_set_without_labels_and_what_is_told_of_it():
+    model, dataset = classifier()
+    batches = evaluation.LengthSortedBatches(dataset, 100)
+    expected = evaluation.read_dataset(model, batches, HEAD)
+    for batch in batches.batches:
+        del batch["target"]
+    told = []
+    reading = evaluation.read_dataset(
+        model, batches, HEAD, keep_inputs=False, on_progress=lambda *counts: told.append(counts)
+    )
+    assert (reading.targets, reading.inputs) == (None, None)
+    assert torch.equal(reading.logits, expected.logits)
+    done = np.cumsum([len(batch["id"]) for batch in batches.batches]).tolist()
+    assert told == [(count, len(dataset)) for count in done]
+    assert len(told) > 2
+
+
 def test_another_head_is_run_but_not_replayed():
     model, dataset = classifier()
 

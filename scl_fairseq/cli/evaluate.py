@@ -1,0 +1,188 @@
+"""``scl-evaluate``: fine-tuned checkpoints side by side on a binarised split."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scl_fairseq.cli.common import Parser, bar_of, command
+from scl_fairseq.cli.task_options import at_least, positive
+
+if TYPE_CHECKING:
+    from scl_fairseq.data.binarized import BinarizedData
+    from scl_fairseq.inference.split_evaluation import SplitEvaluation
+    from scl_fairseq.inference.submission import Submission
+
+PROG = "scl-evaluate"
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        PROG,
+        "Accuracy, F1, MCC, calibration and confusion matrix of fine-tuned checkpoints on a\n"
+        "split, each against the first by a paired bootstrap and McNemar's test; files for the\n"
+        "GLUE leaderboard.",
+        f"{PROG} ce/checkpoint_best.pt scl/checkpoint_best.pt --data SST-2-bin --split valid\n"
+        f"  {PROG} rte/checkpoint_best.pt --data RTE-bin --glue-submission glue --task RTE",
+    )
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="that fairseq-train wrote; the others are compared with the first",
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="binarised data, of scl-preprocess or fairseq-preprocess, with the dictionaries that "
+        "the checkpoints were trained with",
+    )
+    parser.add_argument("--split", default="test", help="of the data, as fairseq names it (test)")
+    parser.add_argument(
+        "--name",
+        nargs="+",
+        metavar="NAME",
+        help="one for each checkpoint (FOLDER/FILE of the checkpoint)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (a GPU where there is one)")
+    parser.add_argument(
+        "--bootstrap", type=positive, default=10_000, metavar="B", help="resamples (10000)"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the bootstrap (0)")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="write every example's prediction and probabilities, tab-separated",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all scores, settings and checksums"
+    )
+    parser.add_argument(
+        "--glue-submission",
+        type=Path,
+        metavar="FOLDER",
+        help="write the leaderboard's file of --task there; labels are not looked at",
+    )
+    parser.add_argument(
+        "--task",
+        metavar="TASK",
+        help="of the submission: CoLA, SST-2, MRPC, QQP, QNLI, RTE, WNLI, MNLI-m, MNLI-mm, AX "
+        "(the diagnostic set); MNLI is one of its two by the split: test or test1",
+    )
+    return parser
+
+
+@command(PROG)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0, or 2 for bad input)."""
+    options = _parser().parse_args(argv)
+    names = _names(options)
+    if (options.glue_submission is None) != (options.task is None):
+        raise ValueError("--glue-submission and --task go together")
+    if options.glue_submission and len(options.checkpoints) > 1:
+        raise ValueError("--glue-submission takes one checkpoint")
+
+    from scl_fairseq.data.binarized import has_labels, open_binarized
+    from scl_fairseq.inference.submission import plan_submission
+
+    data = open_binarized(options.data, (options.split,), needs_labels=False)
+    submission = None
+    if options.glue_submission:
+        submission = plan_submission(data, options.split, options.task)
+    elif not (options.predictions or has_labels(options.data, options.split)):
+        raise ValueError(
+            f"{options.data}: {options.split} has no labels to score against; --predictions or "
+            "--glue-submission need none"
+        )
+    with _quiet():
+        evaluation = _evaluate(options, data, names)
+    _report(options, evaluation, submission)
+    return 0
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the configuration of each model that fairseq logs, and its libraries' warnings."""
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    paths = options.checkpoints
+    names = options.name or [f"{path.resolve().parent.name}/{path.name}" for path in paths]
+    if len(names) != len(paths):
+        raise ValueError(f"{len(names)} --name for {len(paths)} checkpoints")
+    if len(set(names)) < len(names):
+        raise ValueError("two checkpoints have the same name: tell them apart with --name")
+    for name in names:
+        if not name.isprintable() or not name.strip():
+            raise ValueError(f"--name {name!r} cannot be a heading")
+    return names
+
+
+def _evaluate(
+    options: argparse.Namespace, data: BinarizedData, names: Sequence[str]
+) -> SplitEvaluation:
+    from scl_fairseq.inference.devices import find_device
+    from scl_fairseq.inference.split_evaluation import evaluate
+    from scl_fairseq.inference.split_predictions import predict_split
+
+    device = find_device(options.device)
+    size, count = data.num_examples[options.split], len(names)
+    found = []
+    with bar_of("examples") as show:
+        for place, (name, path) in enumerate(zip(names, options.checkpoints, strict=True)):
+            done_before = place * size
+            predictions = predict_split(
+                path,
+                data,
+                options.split,
+                device,
+                lambda done, _, before=done_before: show(before + done, count * size),
+            )
+            found.append((name, path, predictions))
+    return evaluate(data, options.split, found, str(device), options.bootstrap, options.seed)
+
+
+def _report(
+    options: argparse.Namespace, evaluation: SplitEvaluation, submission: Submission | None
+) -> None:
+    from scl_fairseq.experiments.evaluation_tables import text
+    from scl_fairseq.files import write_text
+
+    if evaluation.has_labels:
+        print(text(evaluation), end="")
+    else:
+        print(f"{options.data}: {options.split} has no labels, so there are no scores")
+    written = []
+    if options.predictions:
+        written.append((options.predictions, evaluation.predictions_tsv()))
+    if options.json:
+        written.append((options.json, evaluation.as_json()))
+    if submission:
+        content = submission.text(evaluation.checkpoints[0].predictions.predictions)
+        written.append((options.glue_submission / submission.name, content))
+    for path, content in written:
+        write_text(path, content)
+        print(f"wrote {path}")
+    if submission and submission.note:
+        print(f"note: {submission.note}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

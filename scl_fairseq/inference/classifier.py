@@ -1,0 +1,185 @@
+"""A fine-tuned checkpoint with binarised data that fits it, or one line that says what does not."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scl_fairseq.data.binarized import BinarizedData, symbols
+from scl_fairseq.inference.evaluation import LengthSortedBatches, tokens_for
+
+# What fairseq raises when it takes a file for a checkpoint that is none, or is of something else.
+_UNFIT = (
+    RuntimeError,  # a broken checkpoint, tensors of another shape
+    pickle.UnpicklingError,  # globals that are not safe
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    EOFError,
+    struct.error,
+)
+_LONGEST_SHOWN = 300  # characters of an error of fairseq's
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model, and the data it is to classify.
+
+    Attributes:
+        checkpoint: its file.
+        data: whose dictionaries are those it was trained with.
+        model: on the CPU.
+        cfg: its configuration, from the checkpoint.
+        task: fairseq's, on ``data``.
+    """
+
+    checkpoint: Path
+    data: BinarizedData
+    model: nn.Module
+    cfg: Any
+    task: Any
+
+    @property
+    def head_name(self) -> str:
+        """Name of the classification head."""
+        return self.task.cfg.classification_head_name
+
+    def batches(self, split: str, device: torch.device | str) -> LengthSortedBatches:
+        """All examples of a split, in batches of a good size for the device.
+
+        Raises:
+            ValueError: a row is longer than the model's positions.
+        """
+        dataset = self.task.load_dataset(split)
+        longest = max(dataset.num_tokens(i) for i in range(len(dataset)))
+        most = int(np.min(self.model.max_positions()))  # of encoder and decoder, where it has both
+        if longest > most:
+            raise ValueError(
+                f"{self.data.folder}: a row of {split} has {longest} tokens, more than the {most} "
+                f"positions of {self.checkpoint}"
+            )
+        return LengthSortedBatches(dataset, tokens_for(device))
+
+
+def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
+    """Load a checkpoint of a model with a classification head.
+
+    Args:
+        checkpoint: a file that ``fairseq-train`` wrote.
+        data: data with the dictionaries that it was trained with.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it is damaged, not safe to load, not of a classifier, or does not fit the data.
+    """
+    # Not the hub interface: it would look for the BPE's files, which stored tokens do not need.
+    from fairseq import checkpoint_utils
+    from fairseq.dataclass.utils import overwrite_args_by_name
+
+    state = _read(checkpoint)
+    weights = _head_weights(checkpoint, state, data)
+    _check_dictionaries(checkpoint, state, data)
+    try:
+        overwrite_args_by_name(state["cfg"], {"data": str(data.folder.resolve())})
+        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(checkpoint)], state=state
+        )
+    except (OSError, *_UNFIT) as error:  # OSError: another task looks for other files
+        raise ValueError(
+            f"{checkpoint} does not load with {data.folder}: {_one_line(error)}"
+        ) from error
+    found = Classifier(checkpoint, data, models[0], cfg, task)
+    # Of a head of another size than its configuration says fairseq makes one of random weights.
+    loaded = found.model.classification_heads[found.head_name].out_proj.weight
+    if not torch.equal(loaded, weights.to(loaded)):
+        raise ValueError(f"{checkpoint}: its classification head does not fit its configuration")
+    return found
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    from fairseq import checkpoint_utils
+
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
+        if state["cfg"].get("task") is None or not isinstance(state["model"], Mapping):
+            raise TypeError("it has no task or no weights")
+    except _UNFIT as error:
+        message = _one_line(error)
+        if str(checkpoint) not in message:
+            message = f"{checkpoint} is no checkpoint of fairseq ({message})"
+        raise ValueError(message) from error
+    except OSError as error:  # in a short rest of a file torch seeks to where there is nothing
+        raise ValueError(f"{checkpoint} is truncated or damaged: {_one_line(error)}") from error
+    state["args"] = None  # of older files; fairseq has put them into cfg too
+    return state
+
+
+def _head_weights(checkpoint: Path, state: Mapping[str, Any], data: BinarizedData) -> Tensor:
+    """(classes, C), the head's last; where it is missing fairseq would make a random one."""
+    name = getattr(state["cfg"].task, "classification_head_name", None)
+    projection = state["model"].get(f"classification_heads.{name}.out_proj.weight")
+    if projection is None:
+        raise ValueError(f"{checkpoint} is not of a classifier: it has no classification head")
+    if getattr(state["cfg"].task, "regression_target", False):
+        raise ValueError(f"{checkpoint} is of a regression: it has no classes")
+    if len(projection) != len(data.labels):
+        raise ValueError(
+            f"{checkpoint} tells {len(projection)} classes apart, but "
+            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {', '.join(data.labels)}"
+        )
+    return projection
+
+
+def _check_dictionaries(checkpoint: Path, state: Mapping[str, Any], data: BinarizedData) -> None:
+    """Refuse other tokens or labels than those of the training.
+
+    A checkpoint has no dictionary, only a number of embeddings and the name of the folder that it
+    was trained with. Its dictionaries are those beside it, or else those of that folder; where
+    neither is there, another order of as many tokens or labels goes unseen.
+    """
+    given = data.folder / "input0" / "dict.txt"
+    expected = _num_embeddings(given)
+    for name, rows in state["model"].items():
+        if name.endswith("embed_tokens.weight") and len(rows) != expected:
+            raise ValueError(
+                f"{checkpoint} does not load with {data.folder}: it has embeddings of {len(rows)} "
+                f"tokens, but {given} makes {expected}"
+            )
+    trained_on = getattr(state["cfg"].task, "data", None) or checkpoint.parent
+    for part, what in (("label", "labels"), ("input0", "tokens")):
+        beside, of_training, given = (
+            folder / part / "dict.txt"
+            for folder in (checkpoint.parent, Path(trained_on), data.folder)
+        )
+        own = beside if beside.is_file() else of_training
+        if own.is_file() and symbols(own) != symbols(given):
+            raise ValueError(
+                f"{checkpoint} was trained with the {what} of {own}; {given} has others, or has "
+                "them in another order"
+            )
+
+
+def _num_embeddings(dictionary: Path) -> int:
+    from fairseq.tasks.sentence_prediction import SentencePredictionTask
+
+    try:
+        return len(SentencePredictionTask.load_dictionary(str(dictionary)))
+    except _UNFIT as error:
+        raise ValueError(f"{dictionary} is no dictionary of fairseq: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."

@@ -1,0 +1,143 @@
+"""Checkpoints side by side on one split: scores, comparisons, and files of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scl_fairseq.data.binarized import BinarizedData
+from scl_fairseq.data.versions import installed
+from scl_fairseq.files import file_sha256
+from scl_fairseq.inference.compare import PairedComparison, compare
+from scl_fairseq.inference.scores import CALIBRATION_BINS, Scores, score
+from scl_fairseq.inference.split_predictions import SplitPredictions
+
+_PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A checkpoint and what it has achieved.
+
+    Attributes:
+        name: what readers call it.
+        checkpoint: its file.
+        predictions: for every example.
+        scores: None where the split has no labels.
+        against_first: it against the first of all; None for the first, and without labels.
+    """
+
+    name: str
+    checkpoint: Path
+    predictions: SplitPredictions
+    scores: Scores | None
+    against_first: PairedComparison | None
+
+
+@dataclass(frozen=True)
+class SplitEvaluation:
+    """All checkpoints on a split.
+
+    Attributes:
+        data: what was evaluated on.
+        split: as fairseq names it.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        device: what the models ran on.
+        checkpoints: in the order in which they were given.
+    """
+
+    data: BinarizedData
+    split: str
+    resamples: int
+    seed: int
+    device: str
+    checkpoints: tuple[Evaluated, ...]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are scores."""
+        return self.checkpoints[0].scores is not None
+
+    def predictions_tsv(self) -> str:
+        """A line an example: index, label if known, and for each checkpoint what it says.
+
+        That is its prediction, and the probability of each label.
+        """
+        names = self.data.labels
+        columns = [("index", range(self.data.num_examples[self.split]))]
+        if self.has_labels:
+            labels = self.checkpoints[0].predictions.labels
+            columns.append(("label", [names[label] for label in labels]))
+        for one in self.checkpoints:
+            found = [names[index] for index in one.predictions.predictions]
+            columns.append((f"{one.name}:prediction", found))
+            probabilities = np.exp(one.predictions.log_probabilities).T.tolist()
+            for label, of_label in zip(names, probabilities, strict=True):
+                columns.append((f"{one.name}:{label}", [f"{value:.9g}" for value in of_label]))
+        header, values = zip(*columns, strict=True)
+        rows = zip(*values, strict=True)
+        return "".join("\t".join(map(str, row)) + "\n" for row in (header, *rows))
+
+    def as_json(self) -> str:
+        """Everything but the predictions; percentages as ``Scores`` and ``compare`` have them."""
+        record = {
+            "data": str(self.data.folder),
+            "data_sha256": self.data.sha256,
+            "split": self.split,
+            "num_examples": self.data.num_examples[self.split],
+            "labels": self.data.labels,
+            "settings": {
+                "bootstrap": self.resamples,
+                "seed": self.seed,
+                "device": self.device,
+                "calibration_bins": CALIBRATION_BINS,
+                "f1": "of class 1" if len(self.data.labels) == 2 else "macro",
+            },
+            "versions": installed(_PACKAGES),
+            "checkpoints": [
+                {
+                    "name": one.name,
+                    "path": str(one.checkpoint),
+                    "sha256": file_sha256(one.checkpoint),
+                    "scores": asdict(one.scores) if one.scores else None,
+                    "against_first": asdict(one.against_first) if one.against_first else None,
+                }
+                for one in self.checkpoints
+            ],
+        }
+        return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def evaluate(
+    data: BinarizedData,
+    split: str,
+    checkpoints: Sequence[tuple[str, Path, SplitPredictions]],
+    device: str,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> SplitEvaluation:
+    """Score predictions, and compare each checkpoint's with the first one's.
+
+    Args:
+        data: what the predictions are for.
+        split: as fairseq names it.
+        checkpoints: name, file and predictions of each.
+        device: what the models ran on, for the record.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    first = checkpoints[0][2]
+    evaluated = []
+    for name, path, found in checkpoints:
+        scores = against_first = None
+        if found.labels is not None:
+            scores = score(found, resamples, seed)
+            if evaluated:
+                against_first = compare(first.correct, found.correct, resamples, seed)
+        evaluated.append(Evaluated(name, path, found, scores, against_first))
+    return SplitEvaluation(data, split, resamples, seed, device, tuple(evaluated))
