@@ -49,8 +49,13 @@ class Trained:
         Raises:
             ValueError: there are heads, and none has the name that training was told.
         """
-        heads = {name[len(_HEADS) :].split(".")[0] for name in self.tensors if _HEADS in name}
-        name = self.settings["task"].get("classification_head_name") or DEFAULT_HEAD
+        heads = {
+            name[len(_HEADS) :].split(".")[0] for name in self.tensors if name.startswith(_HEADS)
+        }
+        told = self.settings["task"].get("classification_head_name")
+        if told is None and len(heads) == 1:
+            return min(heads)
+        name = told or DEFAULT_HEAD
         if heads and name not in heads:
             listed = ", ".join(sorted(heads))
             raise ValueError(f"{self.path} has no head {name!r}; its heads: {listed}")

@@ -120,6 +120,21 @@ def test_a_run_of_hydra_goes_out_too(tiny, run, arguments, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_the_only_head_goes_out_where_training_named_none(arguments, tmp_path):
+    """So are classifiers that fairseq published."""
+    state = torch.load(arguments[-1], weights_only=True)
+    state["cfg"]["task"]["classification_head_name"] = None
+    state["model"] = {
+        name.replace("sentence_classification_head", "mnli"): tensor
+        for name, tensor in state["model"].items()
+    }
+    torch.save(state, tmp_path / "run.pt")
+    assert main([*arguments[:-1], str(tmp_path / "run.pt"), str(tmp_path / "out")]) == 0
+    assert main([*arguments, str(tmp_path / "expected")]) == 0
+    found, expected = (tmp_path / name / "model.safetensors" for name in ("out", "expected"))
+    assert found.read_bytes() == expected.read_bytes()
+
+
 def test_for_sentence_transformers(tiny, run, arguments, tmp_path, capsys):
     arguments[1] = "sentence-transformers"
     out = tmp_path / "out"
