@@ -81,10 +81,12 @@ def read_pickle(path: Path) -> Any:
         raise ValueError(
             f"{path} cannot be read: {reason[1] if reason else 'not what torch.save writes'}"
         ) from None
-    except OSError:
-        raise
     except Exception as error:  # what torch raises for a damaged file depends on where it ends
-        raise ValueError(f"{path} is truncated or damaged: {_first_line(error)}") from error
+        if isinstance(error, OSError) and error.filename:
+            raise
+        # Of these, only what the reader of archives says is said in words.
+        reason = f": {_first_line(error)}" if isinstance(error, RuntimeError) else ""
+        raise ValueError(f"{path} is truncated, damaged or no checkpoint{reason}") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -584,7 +584,7 @@ REFUSALS = {
     "config not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json.*valid JSON"),
     "no config": (without("config.json"), "no config.json"),
     "no vocabulary": (without("vocab.txt"), "neither vocab.txt nor"),
-    "truncated pickle": (broken_pickle, r"pytorch_model\.bin.*(truncated|cannot be read)"),
+    "truncated pickle": (broken_pickle, r"pytorch_model\.bin is truncated, damaged or no"),
     "pickle of something else": (pickled_list, "something else than named tensors"),
     "a missing shard": (
         in_shards(more="model-2.safetensors"),

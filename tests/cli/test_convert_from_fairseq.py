@@ -180,9 +180,12 @@ def hostile(folder: Path):
     torch.save({"model": {}, "args": Hostile()}, folder / "run.pt")
 
 
-def truncated(folder: Path):
-    path = folder / "run.pt"
-    path.write_bytes(path.read_bytes()[:-3000])
+def truncated(size):
+    def spoil(folder: Path):
+        path = folder / "run.pt"
+        path.write_bytes(path.read_bytes()[:size])
+
+    return spoil
 
 
 def other_architecture(name):
@@ -211,14 +214,20 @@ def wide_head(state):
 
 REFUSALS = {
     "hostile": (hostile, [], r"run.pt refers to \w+.system"),
-    "truncated": (truncated, [], "run.pt (is truncated or damaged|cannot be read)"),
+    "truncated at its end": (truncated(-3000), [], "run.pt is truncated, damaged or no"),
+    "truncated at its start": (truncated(5000), [], "run.pt is truncated, damaged or no"),
+    "empty": (truncated(0), [], "run.pt is truncated, damaged or no checkpoint$"),
     "no checkpoint": (without("run.pt"), [], "no such checkpoint"),
     "no fairseq checkpoint": (
         lambda folder: torch.save([1], folder / "run.pt"),
         [],
         "not a fairseq checkpoint",
     ),
-    "text": (lambda folder: (folder / "run.pt").write_text("text"), [], "run.pt"),
+    "text": (
+        lambda folder: (folder / "run.pt").write_text("text"),
+        [],
+        "run.pt (is truncated|cannot be read)",
+    ),
     "transformer": (other_architecture("transformer"), [], "architecture 'transformer'"),
     "BART": (other_architecture("bart_base"), [], "architecture 'bart_base'"),
     "unknown architecture": (other_architecture("mine"), [], "architecture 'mine'"),
