@@ -15,7 +15,7 @@ ACTIVATIONS = {
     "gelu_new": "gelu_accurate",
     "gelu_pytorch_tanh": "gelu_accurate",
 }
-MODEL_TYPES = ("bert", "roberta")
+MODEL_TYPES = ("bert", "roberta", "xlm-roberta")
 FAIRSEQ_PADDING_INDEX = 1
 _SIZES = (
     "encoder_layers",
@@ -28,10 +28,10 @@ _SIZES = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A BERT or RoBERTa encoder, in the terms of its ``config.json``.
+    """A BERT, RoBERTa or XLM-R encoder, in the terms of its ``config.json``.
 
     ``first_position`` is the row of the position embedding that the first token uses: 0 in BERT,
-    one past the padding index in RoBERTa.
+    one past the padding index in RoBERTa and XLM-R.
     """
 
     model_type: str
@@ -67,7 +67,7 @@ class Architecture:
                 f"config.json: hidden_size {width} is no multiple of num_attention_heads {heads}"
             )
         padding = _count(config, "pad_token_id", default=1, least=0)
-        first_position = padding + 1 if model_type == "roberta" else 0
+        first_position = 0 if model_type == "bert" else padding + 1
         rows = _count(config, "max_position_embeddings", least=first_position + 1)
         return cls(
             model_type=model_type,
@@ -84,6 +84,11 @@ class Architecture:
             attention_dropout=_rate(config, "attention_probs_dropout_prob"),
             layer_norm_eps=float(config.get("layer_norm_eps", 1e-12)),
         )
+
+    @property
+    def family(self) -> str:
+        """``bert`` or ``roberta``: how its tensors are named."""
+        return "bert" if self.model_type == "bert" else "roberta"
 
     @property
     def max_positions(self) -> int:

@@ -1,4 +1,4 @@
-"""Turn a Hugging Face BERT or RoBERTa folder into one that fairseq fine-tunes from."""
+"""Turn a Hugging Face BERT, RoBERTa or XLM-R folder into one that fairseq fine-tunes from."""
 
 import logging
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags, read_json
-from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
+from scl_fairseq.checkpoints.vocabulary import SENTENCE_PIECE, Vocabulary, read_vocabulary
 from scl_fairseq.files import file_sha256, replaced_folder
 
 __all__ = ["Conversion", "architecture_flags", "convert"]
@@ -20,12 +20,14 @@ WRITTEN = frozenset(
         "config.json",
         "dict.txt",
         "encoder.json",
+        SENTENCE_PIECE,
         "tokenizer_config.json",
         "vocab.bpe",
         "vocab.txt",
     }
 )
 FAIRSEQ_LAYER_NORM_EPS = 1e-5
+BPE = {"bert": "wordpiece", "roberta": "gpt2", "xlm-roberta": "sentencepiece"}
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,16 @@ def convert(
     """Write the fairseq form of a Hugging Face encoder.
 
     Args:
-        source: a folder with ``config.json``, ``model.safetensors`` and the vocabulary
-            (``vocab.txt``; ``vocab.json`` and ``merges.txt``; or ``tokenizer.json``).
+        source: a folder with ``config.json``, the weights (``model.safetensors``, its shards, or
+            the older ``pytorch_model.bin``, in which nothing can run) and the vocabulary
+            (``vocab.txt``; ``vocab.json`` and ``merges.txt``; ``tokenizer.json`` in place of
+            these; or ``sentencepiece.bpe.model``).
         destination: the folder to write: ``model.pt``, ``dict.txt``, the source's
-            ``config.json``, and ``vocab.txt`` with ``tokenizer_config.json`` (WordPiece) or
-            ``encoder.json`` with ``vocab.bpe`` (byte-level BPE). It appears whole or not at all.
-            An earlier conversion there is replaced; any other folder that is not empty is not.
-        expected_sha256: refuse a ``model.safetensors`` with another hash.
+            ``config.json``, and ``vocab.txt`` with ``tokenizer_config.json`` (WordPiece),
+            ``encoder.json`` with ``vocab.bpe`` (byte-level BPE) or ``sentencepiece.bpe.model``.
+            It appears whole or not at all. An earlier conversion there is replaced; any other
+            folder that is not empty is not.
+        expected_sha256: refuse a file of weights with another hash.
 
     Returns:
         A summary. ``model.pt`` serves ``fairseq-train --restore-file`` and
@@ -73,9 +78,9 @@ def convert(
     source, destination = Path(source).resolve(), Path(destination).resolve()
     _check_destination(source, destination)
     architecture = Architecture.from_config(read_json(_require(source, "config.json")))
-    weights = _require_weights(source)
+    weights = _find_weights(source)
     if expected_sha256 is not None:
-        _check_sha256(weights, expected_sha256)
+        check_sha256(weights, expected_sha256)
     vocabulary = read_vocabulary(source, architecture.model_type)
     checkpoint, has_mlm_head = _checkpoint(weights, architecture, vocabulary)
 
@@ -85,8 +90,9 @@ def convert(
         import torch
 
         torch.save(checkpoint, folder / CHECKPOINT)
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.encode("utf-8")
+            (folder / name).write_bytes(data)
     notes = _notes(architecture, has_mlm_head)
     for note in notes:
         logger.info(note)
@@ -96,18 +102,19 @@ def convert(
         architecture=architecture,
         flags=tuple(architecture_flags(checkpoint["args"])),
         parameters=_count_parameters(checkpoint["model"]),
-        bpe="wordpiece" if architecture.model_type == "bert" else "gpt2",
+        bpe=BPE[architecture.model_type],
         has_mlm_head=has_mlm_head,
         notes=notes,
     )
 
 
 def _checkpoint(
-    weights: Path, architecture: Architecture, vocabulary: Vocabulary
+    weights: tuple[Path, ...], architecture: Architecture, vocabulary: Vocabulary
 ) -> tuple[dict[str, Any], bool]:
-    from scl_fairseq.checkpoints.weights import WORDS, fairseq_state, read_tensors
+    from scl_fairseq.checkpoints.tensor_files import read_weights
+    from scl_fairseq.checkpoints.weights import WORDS, bare_names, fairseq_state
 
-    tensors = read_tensors(weights, architecture.model_type)
+    tensors = bare_names(read_weights(weights), architecture.family)
     sizes = {
         "config.json vocab_size": architecture.vocabulary_size,
         vocabulary.source: len(vocabulary.order),
@@ -141,7 +148,7 @@ def _notes(architecture: Architecture, has_mlm_head: bool) -> tuple[str, ...]:
             "The source has no masked-language-model head. fairseq requires one, so model.pt "
             "holds an untrained one (fixed seed); fine-tuning a classifier does not use it."
         )
-    elif architecture.model_type == "roberta" and architecture.activation_fn != "gelu":
+    elif architecture.family == "roberta" and architecture.activation_fn != "gelu":
         notes.append(
             "RoBERTa's masked-language-model head uses gelu whatever the encoder uses; fairseq's "
             f"follows the encoder ({architecture.activation_fn}), so its predictions differ."
@@ -165,24 +172,23 @@ def _require(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _require_weights(folder: Path) -> Path:
-    if not (folder / "model.safetensors").exists():
-        pickles = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
-        if pickles:
-            raise ValueError(
-                f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when "
-                "read; save the model as model.safetensors "
-                "(save_pretrained(…, safe_serialization=True))"
-            )
-        if (folder / "model.safetensors.index.json").exists():
-            raise ValueError(f"{folder} holds its weights in shards; save one model.safetensors")
-    return _require(folder, "model.safetensors")
+def _find_weights(folder: Path) -> tuple[Path, ...]:
+    from scl_fairseq.checkpoints.tensor_files import find_weights
+
+    return find_weights(folder)
 
 
-def _check_sha256(path: Path, expected: str) -> None:
-    found = file_sha256(path)
+def check_sha256(paths: tuple[Path, ...], expected: str) -> None:
+    """Compare the hash of a single file.
+
+    Raises:
+        ValueError: it is another, or there are several files.
+    """
+    if len(paths) > 1:
+        raise ValueError(f"{paths[0]}: the weights are in several files, which have no one sha256")
+    found = file_sha256(paths[0])
     if found != expected.strip().lower():
-        raise ValueError(f"{path} has sha256 {found}, expected {expected}")
+        raise ValueError(f"{paths[0]} has sha256 {found}, expected {expected}")
 
 
 def _check_destination(source: Path, destination: Path) -> None:

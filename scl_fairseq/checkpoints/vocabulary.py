@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.architecture import read_json
+from scl_fairseq.checkpoints.sentence_piece_model import CONTROL, UNKNOWN, read_sentence_piece
 
 FAIRSEQ_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 WORDPIECE_SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 END_OF_TEXT = "<|endoftext|>"
+SENTENCE_PIECE = "sentencepiece.bpe.model"
 CASING_KEYS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 
 
@@ -26,13 +28,13 @@ class Vocabulary:
         source: the file it was read from, for messages.
         order: for each fairseq id, the id that the source gives to the same token.
         symbols: the entries of ``dict.txt``, fairseq's special symbols left out.
-        files: the BPE files to lay beside ``dict.txt``, name → text.
+        files: the BPE files to lay beside ``dict.txt``, name → contents.
     """
 
     source: str
     order: tuple[int, ...]
     symbols: tuple[str, ...]
-    files: Mapping[str, str]
+    files: Mapping[str, str | bytes]
 
     @property
     def dictionary(self) -> str:
@@ -41,15 +43,22 @@ class Vocabulary:
 
 
 def read_vocabulary(folder: Path, model_type: str) -> Vocabulary:
-    """Read WordPiece (``bert``) or byte-level BPE (``roberta``) from a Hugging Face folder.
+    """Read a Hugging Face folder's vocabulary.
 
-    The vocabulary comes from ``vocab.txt``, or from ``vocab.json`` and ``merges.txt``; where
-    these are not there, from ``tokenizer.json``, the only file that newer versions write.
+    That is WordPiece (``bert``), byte-level BPE (``roberta``) or SentencePiece (``xlm-roberta``).
+    It comes from ``vocab.txt``, or from ``vocab.json`` and ``merges.txt``; where these are not
+    there, from ``tokenizer.json``, the only file that newer versions write. SentencePiece's own
+    file must be there: fairseq reads no other.
 
     Raises:
         ValueError: the files are missing, or cannot be told in a fairseq dictionary.
     """
-    return _read_wordpiece(folder) if model_type == "bert" else _read_byte_level(folder)
+    read = {
+        "bert": _read_wordpiece,
+        "roberta": _read_byte_level,
+        "xlm-roberta": _read_sentence_piece,
+    }
+    return read[model_type](folder)
 
 
 def gpt2_numbering(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -126,6 +135,26 @@ def _read_byte_level(folder: Path) -> Vocabulary:
         "vocab.bpe": "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in pairs),
     }
     return Vocabulary(source, order, tuple(symbols), files)
+
+
+def _read_sentence_piece(folder: Path) -> Vocabulary:
+    path = folder / SENTENCE_PIECE
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} holds no {SENTENCE_PIECE}, the only form in which fairseq reads a "
+            "SentencePiece model; it is among the files that the model was published with"
+        )
+    pieces = read_sentence_piece(path).pieces
+    special = [spelling for spelling, _, _ in pieces[:3]]
+    if special != ["<unk>", "<s>", "</s>"]:
+        raise ValueError(f"{path} begins with {_names(special)}; expected <unk>, <s>, </s>")
+    symbols = [spelling for spelling, _, kind in pieces[3:] if kind not in (UNKNOWN, CONTROL)]
+    if len(symbols) != len(pieces) - 3:
+        raise ValueError(f"{path} holds more special pieces than <unk>, <s> and </s>")
+    _refuse_symbols(symbols, path.name)
+    # XLM-R's ids are those that fairseq gave to its tokens.
+    order = tuple(range(len(symbols) + len(FAIRSEQ_SPECIALS)))
+    return Vocabulary(path.name, order, tuple(symbols), {path.name: path.read_bytes()})
 
 
 def _fairseq_order(

@@ -1,8 +1,7 @@
-"""Weights of a Hugging Face BERT or RoBERTa under the names of fairseq's RoBERTa encoder."""
+"""Weights of a Hugging Face BERT, RoBERTa or XLM-R under the names of fairseq's RoBERTa encoder."""
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -40,29 +39,22 @@ _UNUSED = re.compile(
 )
 
 
-def read_tensors(path: Path, model_type: str) -> dict[str, Tensor]:
-    """Read a safetensors file, with names as the bare encoder and its MLM head have them.
+def bare_names(stored: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
+    """Tensors with names as the bare encoder and its MLM head have them.
 
     A ``bert.`` or ``roberta.`` in front is dropped, and the old ``LayerNorm.gamma`` and ``.beta``
     become ``weight`` and ``bias``.
 
     Raises:
-        ValueError: the file is damaged, or two of its names become one.
+        ValueError: two names become one.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        stored = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     tensors: dict[str, Tensor] = {}
     for name, tensor in stored.items():
-        bare = name.removeprefix(model_type + ".")
+        bare = name.removeprefix(family + ".")
         bare = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", bare)
         bare = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", bare)
         if bare in tensors:
-            raise ValueError(f"{path} holds {bare} twice, once as {name}")
+            raise ValueError(f"the weights hold {bare} twice, once as {name}")
         tensors[bare] = tensor
     return tensors
 
@@ -74,10 +66,11 @@ def fairseq_state(
 
     BERT adds three embeddings a token: word, position, type. fairseq has no types, so row 0 of
     the types goes into every position row. fairseq counts positions from ``padding_idx + 1``;
-    the rows before are never added to a real token and are 0.
+    the rows before are never added to a real token. They are those of a RoBERTa, which counts
+    alike, otherwise 0.
 
     Args:
-        tensors: as :func:`read_tensors` gives them.
+        tensors: as :func:`bare_names` gives them.
         architecture: the sizes that the tensors must have.
         order: for each of fairseq's V ids, the row of the source's word embedding.
 
@@ -91,7 +84,7 @@ def fairseq_state(
         ValueError: tensors are missing, unknown, of the wrong shape or kind, or the MLM head is
             not tied to the word embedding; the message names them.
     """
-    head_prefix = HEAD_PREFIX[architecture.model_type]
+    head_prefix = HEAD_PREFIX[architecture.family]
     has_head = any(name.startswith(head_prefix) for name in tensors)
     names, shapes = _expected(architecture, has_head)
     tensors = {name: tensor for name, tensor in tensors.items() if not _UNUSED.fullmatch(name)}
@@ -101,8 +94,13 @@ def fairseq_state(
 
     rows = torch.tensor(order)
     values = {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
-    positions = values[POSITIONS][architecture.first_position :] + values[TOKEN_TYPES][0]
-    padding = positions.new_zeros(FAIRSEQ_PADDING_INDEX + 1, architecture.width)
+    first = architecture.first_position
+    positions, token_type = values[POSITIONS][first:], values[TOKEN_TYPES][0]
+    if token_type.any():  # adding 0 would turn -0.0 into 0.0
+        positions = positions + token_type
+    padding = values[POSITIONS][:first]
+    if first != FAIRSEQ_PADDING_INDEX + 1:
+        padding = positions.new_zeros(FAIRSEQ_PADDING_INDEX + 1, architecture.width)
     encoder = "encoder.sentence_encoder."
     state = {
         # Versions below 3 make fairseq drop a final layer norm.
@@ -134,9 +132,9 @@ def _expected(
         TOKEN_TYPES: (architecture.token_types, width),
     }
     if has_head:
-        for source, target in HEAD[architecture.model_type].items():
+        for source, target in HEAD[architecture.family].items():
             modules[source] = f"lm_head.{target}"
-        shapes[HEAD_PREFIX[architecture.model_type] + "bias"] = (architecture.vocabulary_size,)
+        shapes[HEAD_PREFIX[architecture.family] + "bias"] = (architecture.vocabulary_size,)
 
     names = {}
     for source, target in modules.items():
@@ -185,7 +183,7 @@ def _refuse_misfits(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[in
     }
     listed = [f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names]
     if listed:
-        raise ValueError("model.safetensors does not fit config.json; " + "; ".join(listed))
+        raise ValueError("the weights do not fit config.json; " + "; ".join(listed))
 
 
 def _fresh_head(architecture: Architecture) -> dict[str, Tensor]:

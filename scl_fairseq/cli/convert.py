@@ -1,23 +1,35 @@
-"""``scl-convert``: a Hugging Face encoder as a fairseq checkpoint."""
+"""``scl-convert``: Hugging Face encoders as fairseq checkpoints, and back."""
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.data.choices import GPT2, SENTENCEPIECE, WORDPIECE
 
 PROG = "scl-convert"
+TARGETS = ("huggingface", "sentence-transformers")
 
 
 def _parser() -> Parser:
     parser = Parser(
         PROG,
-        "Turn a local Hugging Face BERT or RoBERTa folder (config.json, model.safetensors and its\n"
-        "vocabulary) into a folder that fairseq fine-tunes from: model.pt, dict.txt, BPE files.",
-        f"{PROG} roberta-base checkpoints/roberta-base",
+        "Turn a local Hugging Face BERT, RoBERTa or XLM-R folder (config.json, model.safetensors\n"
+        "and its vocabulary) into a folder that fairseq fine-tunes from: model.pt, dict.txt, BPE\n"
+        "files. With --to, turn a fairseq checkpoint into a folder for transformers or\n"
+        "sentence-transformers, which needs no fairseq.",
+        f"{PROG} roberta-base checkpoints/roberta-base\n"
+        f"  {PROG} --to huggingface --data-dir data/SST-2 --bpe-dir bpe \\\n"
+        "    runs/sst2/checkpoint_best.pt exported/sst2",
     )
-    parser.add_argument("source", metavar="HF_DIR", type=Path, help="the Hugging Face folder")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=Path,
+        help="the Hugging Face folder; with --to, a fairseq checkpoint",
+    )
     parser.add_argument(
         "destination",
         metavar="OUT_DIR",
@@ -25,7 +37,37 @@ def _parser() -> Parser:
         help="the folder to write; an earlier conversion there is replaced",
     )
     parser.add_argument(
-        "--sha256", metavar="HEX", help="refuse a model.safetensors that has another SHA-256"
+        "--sha256", metavar="HEX", help="refuse a file of weights that has another SHA-256"
+    )
+    out = parser.add_argument_group("from fairseq")
+    out.add_argument("--to", choices=TARGETS, help="what to write")
+    out.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        help="the binarised data, for its dictionaries; by default those next to the checkpoint, "
+        "then those it was trained on",
+    )
+    out.add_argument(
+        "--bpe",
+        choices=(GPT2, WORDPIECE, SENTENCEPIECE),
+        help="the encoding; by default the one whose files are there",
+    )
+    out.add_argument(
+        "--bpe-dir", metavar="DIR", type=Path, help="its files; by default next to the checkpoint"
+    )
+    out.add_argument(
+        "--task", metavar="NAME", help="the task, for its label names and the model card: SST-2, …"
+    )
+    out.add_argument(
+        "--pooling",
+        choices=("cls", "mean"),
+        help="sentence-transformers: which vector is the sentence's (cls)",
+    )
+    out.add_argument(
+        "--normalize",
+        action="store_true",
+        help="sentence-transformers: scale vectors to length 1",
     )
     return parser
 
@@ -33,8 +75,26 @@ def _parser() -> Parser:
 @command(PROG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    _check(parser, options)
+    return _from_fairseq(options) if options.to else _to_fairseq(options)
 
+
+def _check(parser: Parser, options: argparse.Namespace) -> None:
+    given = [
+        "--" + name.replace("_", "-")
+        for name in ("data_dir", "bpe", "bpe_dir", "task", "pooling", "normalize")
+        if getattr(options, name)
+    ]
+    if given and not options.to:
+        parser.error(f"{given[0]} needs --to")
+    only = [name for name in given if name in ("--pooling", "--normalize")]
+    if only and options.to != "sentence-transformers":
+        parser.error(f"{only[0]} needs --to sentence-transformers")
+
+
+def _to_fairseq(options: argparse.Namespace) -> int:
     # After parsing: torch takes seconds to import, and --help does not need it.
     from scl_fairseq.checkpoints.huggingface import convert
 
@@ -49,6 +109,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("fairseq-train needs:")
     print(f"  --restore-file {shlex.quote(str(options.destination / 'model.pt'))} \\")
     print(f"  {shlex.join(done.flags)}")
+    for note in done.notes:
+        print(f"note: {note}")
+    return 0
+
+
+def _from_fairseq(options: argparse.Namespace) -> int:
+    from scl_fairseq.data.tasks import find_task
+
+    task = find_task(options.task) if options.task else None
+
+    from scl_fairseq.checkpoints.export import Options, export
+
+    done = export(
+        options.source,
+        options.destination,
+        options.to,
+        Options(
+            data_dir=options.data_dir,
+            bpe=options.bpe,
+            bpe_dir=options.bpe_dir,
+            task=task and task.name,
+            labels=task and task.labels,
+            pooling=options.pooling or "cls",
+            normalize=options.normalize,
+            expected_sha256=options.sha256,
+        ),
+    )
+    config = done.config
+    print(f"wrote {options.destination}: {', '.join(done.files)}")
+    print(
+        f"{config['architectures'][0]}, {done.parameters / 1e6:.1f} M parameters: "
+        f"{config['num_hidden_layers']} layers, {config['hidden_size']} wide, "
+        f"{config['num_attention_heads']} heads, {done.max_positions} positions, "
+        f"{config['vocab_size']} tokens ({done.bpe})"
+    )
+    if "id2label" in config:
+        print(f"labels: {', '.join(config['id2label'].values())}")
     for note in done.notes:
         print(f"note: {note}")
     return 0

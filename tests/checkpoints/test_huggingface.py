@@ -8,7 +8,6 @@ import logging
 import os
 import shlex
 import shutil
-import string
 import subprocess
 import sys
 from pathlib import Path
@@ -23,74 +22,15 @@ from scl_fairseq.checkpoints.vocabulary import read_vocabulary
 
 transformers = pytest.importorskip("transformers")
 
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "hidden_dropout_prob": 0.2,
-    "attention_probs_dropout_prob": 0.05,
-}
-# Special tokens lie apart and out of fairseq's order, so that a wrong permutation shows.
-WORDPIECES = [
-    *("[PAD]", "the", "[UNK]", "film", "[SEP]", "##ing", "[CLS]", "[MASK]", "[unused0]"),
-    *string.ascii_lowercase,
-    *(f"##{letter}" for letter in string.ascii_lowercase),
-    *string.digits,
-    *".,!?'-<>[]",
-]
-SENTENCES = [
-    "the film is a charming and funny story .",
-    "a dull, lifeless remake of the first film",
-    "Ça alors! naïve 😀 人 …  two  spaces",
-]
+from tests.checkpoints.random_models import (  # noqa: E402 (after the check above)
+    SENTENCES,
+    roberta_vocabulary,
+    save_bert,
+    save_roberta,
+    save_xlm_roberta,
+)
+
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-def randomise(model, seed=0):
-    """Give every tensor a value of its own; fresh models have zero biases and unit norms."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            noise = torch.randn(tensor.shape, generator=generator)
-            tensor.copy_(1 + 0.3 * noise if "LayerNorm.weight" in name else 0.2 * noise)
-    return model.eval()
-
-
-def save_bert(folder: Path, model_class=None, tokens=WORDPIECES, **overrides):
-    config = transformers.BertConfig(
-        **{**SIZES, "vocab_size": len(tokens), "max_position_embeddings": 40, **overrides}
-    )
-    model = randomise((model_class or transformers.BertForMaskedLM)(config))
-    model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    return model
-
-
-def save_roberta(folder: Path, model_class=None, **overrides):
-    from tokenizers import ByteLevelBPETokenizer
-
-    folder.mkdir(exist_ok=True)
-    bpe = ByteLevelBPETokenizer()
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    bpe.train_from_iterator(SENTENCES * 3, 330, min_frequency=1, special_tokens=specials)
-    bpe.save_model(str(folder))
-    ids = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    ids |= {"madeupword0000": len(ids), "<mask>": len(ids) + 1}
-    (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
-    config = transformers.RobertaConfig(
-        **{
-            **SIZES,
-            "vocab_size": len(ids),
-            "max_position_embeddings": 42,
-            "type_vocab_size": 1,
-            "layer_norm_eps": 1e-5,
-            **overrides,
-        }
-    )
-    model = randomise((model_class or transformers.RobertaForMaskedLM)(config))
-    model.save_pretrained(folder)
-    return model
 
 
 def load(folder: Path):
@@ -100,6 +40,9 @@ def load(folder: Path):
     options["gpt2_vocab_bpe"] = str(folder / "vocab.bpe")
     if (folder / "vocab.txt").exists():
         options = {"bpe": "wordpiece", "wordpiece_vocab": str(folder / "vocab.txt")}
+    model = folder / "sentencepiece.bpe.model"
+    if model.exists():
+        options = {"bpe": "sentencepiece", "sentencepiece_model": str(model)}
     return RobertaModel.from_pretrained(str(folder), "model.pt", **options).eval()
 
 
@@ -243,6 +186,23 @@ def test_roberta_with_token_types_and_another_padding_id(tmp_path):
     assert features < 1e-5
 
 
+def test_xlm_roberta_computes_the_same_from_the_same_ids(tmp_path):
+    model = save_xlm_roberta(tmp_path / "source", SENTENCES * 5)
+    done = convert(tmp_path / "source", tmp_path / "converted")
+    hub = load(tmp_path / "converted")
+    dictionary = hub.task.source_dictionary
+    tokenizer = transformers.XLMRobertaTokenizer.from_pretrained(tmp_path / "source")
+    assert done.bpe == "sentencepiece"
+    assert len(dictionary) == model.config.vocab_size
+    for sentence in [*SENTENCES, "", "an unseen ж"]:
+        assert hub.encode(sentence).tolist() == tokenizer(sentence)["input_ids"]
+    assert dictionary.index("<mask>") == tokenizer.mask_token_id
+    same = torch.arange(len(dictionary))
+    features, logits = differences(model, hub, same, padded_batch(dictionary))
+    assert features < 1e-5
+    assert logits < 1e-5
+
+
 def test_longest_input(bert):
     source, model, converted, _ = bert
     hub = load(converted)
@@ -295,6 +255,44 @@ def test_half_precision_becomes_float32(tmp_path, bert):
     convert(tmp_path / "source", tmp_path / "converted")
     state = torch.load(tmp_path / "converted" / "model.pt", weights_only=True)["model"]
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+
+
+def states(*folders: Path) -> list[dict]:
+    return [torch.load(folder / "model.pt", weights_only=True)["model"] for folder in folders]
+
+
+def test_shards_and_pickles_give_the_same_weights(tmp_path, bert):
+    source, model, converted, _ = bert
+    sharded = shutil.copytree(source, tmp_path / "sharded")
+    (sharded / "model.safetensors").unlink()
+    model.save_pretrained(sharded, max_shard_size="30KB")
+    assert len(list(sharded.glob("model-*.safetensors"))) > 2
+    pickled = shutil.copytree(source, tmp_path / "pickled")
+    (pickled / "model.safetensors").unlink()
+    torch.save(model.state_dict(), pickled / "pytorch_model.bin")
+    old = shutil.copytree(pickled, tmp_path / "old")
+    torch.save(model.state_dict(), old / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    for folder in (sharded, pickled, old):
+        convert(folder, tmp_path / "out")
+        expected, found = states(converted, tmp_path / "out")
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+def test_what_a_pickle_would_run_is_refused_and_not_run(tmp_path, bert, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = shutil.copytree(bert[0], tmp_path / "source")
+    (source / "model.safetensors").unlink()
+    torch.save({"bert.x": Hostile()}, source / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin refers to \w+\.system") as refusal:
+        convert(source, tmp_path / "out")
+    assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_missing_head_is_drawn_once_and_reported(tmp_path, caplog):
@@ -386,18 +384,13 @@ def test_gpt2_numbering_is_the_original(tmp_path, shared_data):
     original = shared_data / "gpt2_bpe"
     if not original.exists():
         pytest.skip("RoBERTa's own BPE files are not beside the checkout")
-    numbers = json.loads((original / "encoder.json").read_text(encoding="utf-8"))
-    spelling = {str(number): token for token, number in numbers.items()}
-    lines = (original / "dict.txt").read_text(encoding="utf-8").splitlines()
-    entries = [line.split(" ")[0] for line in lines]
-    tokens = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokens += [spelling.get(entry, entry) for entry in entries] + ["<mask>"]
-    ids = {token: position for position, token in enumerate(tokens)}
+    ids = roberta_vocabulary(original, tmp_path)
     (tmp_path / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
-    shutil.copy(original / "vocab.bpe", tmp_path / "merges.txt")
     vocabulary = read_vocabulary(tmp_path, "roberta")
-    assert json.loads(vocabulary.files["encoder.json"]) == numbers
-    assert list(vocabulary.symbols) == entries
+    numbers = (original / "encoder.json").read_text(encoding="utf-8")
+    assert json.loads(vocabulary.files["encoder.json"]) == json.loads(numbers)
+    lines = (original / "dict.txt").read_text(encoding="utf-8").splitlines()
+    assert list(vocabulary.symbols) == [line.split(" ")[0] for line in lines]
     assert vocabulary.order == tuple(range(50265))
     assert vocabulary.files["vocab.bpe"] == (original / "vocab.bpe").read_text(encoding="utf-8")
 
@@ -540,12 +533,29 @@ def edit_vocabulary(change):
     return edit
 
 
-def only_a_pickle(folder: Path):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+def broken_pickle(folder: Path):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:-1000])
 
 
-def only_shards(folder: Path):
-    (folder / "model.safetensors").rename(folder / "model.safetensors.index.json")
+def pickled_list(folder: Path):
+    (folder / "model.safetensors").unlink()
+    torch.save([1, 2], folder / "pytorch_model.bin")
+
+
+def in_shards(**changes):
+    """One shard, and an index that differs from it by ``changes``."""
+
+    def edit(folder: Path):
+        (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+        names = dict.fromkeys(load_file(folder / "model-1.safetensors"), "model-1.safetensors")
+        names = {k: v for k, v in {**names, **changes}.items() if v != "absent"}
+        index = {"metadata": {}, "weight_map": names}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return edit
 
 
 def truncated(folder: Path):
@@ -574,8 +584,21 @@ REFUSALS = {
     "config not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json.*valid JSON"),
     "no config": (without("config.json"), "no config.json"),
     "no vocabulary": (without("vocab.txt"), "neither vocab.txt nor"),
-    "pickle": (only_a_pickle, r"pickle \(pytorch_model.bin\).*model.safetensors"),
-    "shards": (only_shards, "shards"),
+    "truncated pickle": (broken_pickle, r"pytorch_model\.bin is truncated, damaged or no"),
+    "pickle of something else": (pickled_list, "something else than named tensors"),
+    "a missing shard": (
+        in_shards(more="model-2.safetensors"),
+        r"index\.json names model-2\.safetensors, which is not there",
+    ),
+    "a tensor missing in its shard": (
+        in_shards(more="model-1.safetensors"),
+        r"model-1\.safetensors lacks more",
+    ),
+    "a tensor the index lacks": (
+        in_shards(**{"bert.embeddings.word_embeddings.weight": "absent"}),
+        r"holds besides what its index names bert\.embeddings\.word_embeddings",
+    ),
+    "a shard elsewhere": (in_shards(more="../model.safetensors"), "no name of a file beside it"),
     "no weights": (without("model.safetensors"), "no model.safetensors"),
     "truncated": (truncated, "not a readable safetensors file"),
     "missing tensor": (
@@ -672,6 +695,48 @@ def test_byte_level_refusals(tmp_path, roberta, fault):
     with pytest.raises(ValueError, match=message):
         convert(tmp_path / "source", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+XLM_REFUSALS = {
+    "no model": (without("sentencepiece.bpe.model"), "no sentencepiece.bpe.model"),
+    "no SentencePiece": (
+        lambda folder: (folder / "sentencepiece.bpe.model").write_bytes(b"PK half a model"),
+        "not a SentencePiece model",
+    ),
+    "truncated": (
+        lambda folder: (folder / "sentencepiece.bpe.model").write_bytes(
+            (folder / "sentencepiece.bpe.model").read_bytes()[:900]
+        ),
+        "not a SentencePiece model",
+    ),
+    "another size": (edit_config(vocab_size=400), "vocabulary sizes differ"),
+}
+
+
+@pytest.fixture(scope="module")
+def xlm_roberta(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("xlm") / "source"
+    save_xlm_roberta(folder, SENTENCES * 5)
+    return folder
+
+
+@pytest.mark.parametrize("fault", XLM_REFUSALS)
+def test_xlm_roberta_refusals(tmp_path, xlm_roberta, fault):
+    spoil, message = XLM_REFUSALS[fault]
+    shutil.copytree(xlm_roberta, tmp_path / "source")
+    spoil(tmp_path / "source")
+    with pytest.raises(ValueError, match=message):
+        convert(tmp_path / "source", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_xlm_roberta_with_only_a_tokenizer_json_names_the_file_it_needs(tmp_path, xlm_roberta):
+    source = shutil.copytree(xlm_roberta, tmp_path / "source")
+    transformers.XLMRobertaTokenizer.from_pretrained(source).save_pretrained(source)
+    (source / "sentencepiece.bpe.model").unlink()
+    assert (source / "tokenizer.json").exists()
+    with pytest.raises(ValueError, match=r"sentencepiece\.bpe\.model, the only form"):
+        convert(source, tmp_path / "out")
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

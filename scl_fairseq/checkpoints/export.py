@@ -1,0 +1,242 @@
+"""Write a fairseq checkpoint as a folder for ``transformers`` or sentence-transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scl_fairseq.checkpoints.export_sources import Sources, find_sources
+from scl_fairseq.checkpoints.export_tokenizer import (
+    build_tokenizer,
+    read_symbols,
+    write_tokenizer,
+)
+from scl_fairseq.checkpoints.export_weights import (
+    CLASSIFIER,
+    ENCODER,
+    MASKED_LM,
+    form_of,
+    huggingface_config,
+    huggingface_state,
+)
+from scl_fairseq.checkpoints.huggingface import check_sha256
+from scl_fairseq.checkpoints.model_card import model_card
+from scl_fairseq.checkpoints.trained import Trained, read_trained
+from scl_fairseq.files import replaced_folder
+
+HUGGINGFACE, SENTENCE_TRANSFORMERS = "huggingface", "sentence-transformers"
+CLS, MEAN = "cls", "mean"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_SENTENCE_FILES = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "1_Pooling",
+    "1_Pooling/config.json",
+    "2_Normalize",
+)
+WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, *_TOKENIZER_FILES, *_SENTENCE_FILES})
+
+
+@dataclass(frozen=True)
+class Options:
+    """What there is to choose.
+
+    Attributes:
+        data_dir: binarised data, for the dictionaries.
+        bpe, bpe_dir: the encoding and its files.
+        task, labels: a task's name and its labels, the lowest index first.
+        pooling: for sentence-transformers, ``cls`` or ``mean``.
+        normalize: there, make each vector of length 1.
+        expected_sha256: refuse a checkpoint with another hash.
+    """
+
+    data_dir: Path | None = None
+    bpe: str | None = None
+    bpe_dir: Path | None = None
+    task: str | None = None
+    labels: Sequence[str] | None = None
+    pooling: str = CLS
+    normalize: bool = False
+    expected_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What :func:`export` wrote: ``config`` is that of ``config.json``."""
+
+    destination: Path
+    files: tuple[str, ...]
+    config: dict[str, Any]
+    parameters: int
+    bpe: str
+    max_positions: int
+    notes: tuple[str, ...]
+
+
+def export(checkpoint: Path, destination: Path, target: str, options: Options) -> Export:
+    """Write a checkpoint in a form that needs no fairseq.
+
+    Args:
+        checkpoint: a file of fairseq's RoBERTa: fine-tuned, or a converted ``model.pt``.
+        destination: the folder; it appears whole or not at all. An earlier export there is
+            replaced, any other folder that is not empty is not.
+        target: ``huggingface``: a classifier, or where the checkpoint has none, a masked language
+            model, or without a trained head for that the encoder alone;
+            ``sentence-transformers``: always the encoder alone.
+        options: what is not to be found next to the checkpoint.
+
+    Raises:
+        ValueError, OSError: the checkpoint cannot be read or told in transformers' terms, or a
+            file that belongs to it is missing or does not fit; nothing has been written then.
+    """
+    if options.expected_sha256 is not None:
+        check_sha256((checkpoint,), options.expected_sha256)
+    trained = read_trained(checkpoint)
+    trained_on = trained.settings["task"].get("data")
+    sources = find_sources(
+        checkpoint, options.data_dir, options.bpe, options.bpe_dir, trained_on=trained_on
+    )
+    form = form_of(trained) if target == HUGGINGFACE else ENCODER
+    state = huggingface_state(trained, form)
+    labels = _labels(trained, sources, options, state) if form == CLASSIFIER else ()
+    kind = "xlm-roberta" if sources.bpe == "sentencepiece" else "roberta"
+    config = huggingface_config(trained, form, state, labels, kind)
+
+    symbols = read_symbols(sources.dictionary)
+    if len(symbols) != config["vocab_size"]:
+        raise ValueError(
+            f"{sources.dictionary} makes {len(symbols)} tokens, <mask> included, and "
+            f"{checkpoint} has {config['vocab_size']}: it is not the dictionary of this model"
+        )
+    separators = trained.separators(sources.bpe)
+    tokenizer = build_tokenizer(sources.bpe, sources.bpe_files, symbols, separators)
+    max_positions = config["max_position_embeddings"] - 2
+    card = model_card(trained, destination.resolve().name, target, form, _task(sources, options))
+
+    with replaced_folder(destination, is_ours=_is_ours) as folder:
+        from safetensors.torch import save_file
+
+        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        _write_json(folder / CONFIG, config)
+        write_tokenizer(folder, tokenizer, max_positions)
+        (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
+        if target == SENTENCE_TRANSFORMERS:
+            _write_modules(folder, config["hidden_size"], max_positions, options)
+        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    return Export(
+        destination=destination,
+        files=tuple(files),
+        config=config,
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        bpe=sources.bpe,
+        max_positions=max_positions,
+        notes=_notes(form, target, trained),
+    )
+
+
+def _labels(
+    trained: Trained, sources: Sources, options: Options, state: dict[str, Any]
+) -> tuple[str, ...]:
+    """Names of the classifier's outputs, in their order."""
+    if trained.is_regression:
+        return ()
+    named = tuple(options.labels or ())
+    if sources.label_dictionary:
+        symbols = read_symbols(sources.label_dictionary)[4:]
+        # fairseq-preprocess fills dictionaries up to a multiple of 8.
+        found = tuple(s for s in symbols if s != "<mask>" and not s.startswith("madeupword"))
+        where = str(sources.label_dictionary)
+    elif sources.labels:
+        found, where = sources.labels, "text.json"
+    elif named:
+        found, where = named, f"--task {options.task}"
+    else:
+        raise ValueError(
+            f"no label names for {trained.path}: --data-dir names the binarised data with "
+            "label/dict.txt, --task a task of known labels"
+        )
+    if named and named != found:
+        raise ValueError(
+            f"--task {options.task} has the labels {', '.join(named)}, {where} has "
+            f"{', '.join(found)}"
+        )
+    outputs = len(state["classifier.out_proj.weight"])
+    if len(found) != outputs:
+        raise ValueError(
+            f"{where} has {len(found)} labels ({', '.join(found)}), and the head of "
+            f"{trained.path} {outputs} outputs"
+        )
+    return found
+
+
+def _task(sources: Sources, options: Options) -> str | None:
+    return options.task or sources.task
+
+
+def _notes(form: str, target: str, trained: Trained) -> tuple[str, ...]:
+    notes = []
+    if form == ENCODER and target == HUGGINGFACE:
+        notes.append("The checkpoint has no trained head; the folder holds the encoder alone.")
+    if form == MASKED_LM and trained.arguments.activation_fn != "gelu":
+        notes.append(
+            "transformers' masked-language-model head uses gelu whatever the encoder uses; "
+            f"fairseq's follows the encoder ({trained.arguments.activation_fn}), so its "
+            "predictions differ."
+        )
+    others = {
+        name.split(".")[1] for name in trained.tensors if name.startswith("classification_heads.")
+    } - {trained.head}
+    if others:
+        notes.append(f"Left out, with no place there: the heads {', '.join(sorted(others))}.")
+    return tuple(notes)
+
+
+def _write_modules(folder: Path, width: int, max_positions: int, options: Options) -> None:
+    """What tells sentence-transformers how a sentence's vector comes about."""
+    # The names of its older versions, which newer ones know too.
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if options.normalize else [])]
+    paths = ["", "1_Pooling", "2_Normalize"]
+    modules = [
+        {
+            "idx": index,
+            "name": str(index),
+            "path": paths[index],
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for index, kind in enumerate(kinds)
+    ]
+    _write_json(folder / "modules.json", modules)
+    pooling = {
+        "word_embedding_dimension": width,
+        "pooling_mode_cls_token": options.pooling == CLS,
+        "pooling_mode_mean_tokens": options.pooling == MEAN,
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    (folder / "1_Pooling").mkdir()
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+    if options.normalize:
+        (folder / "2_Normalize").mkdir()
+    _write_json(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": max_positions, "do_lower_case": False},
+    )
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _is_ours(folder: Path) -> bool:
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return {WEIGHTS, CONFIG} <= names <= WRITTEN

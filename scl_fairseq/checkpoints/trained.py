@@ -1,0 +1,160 @@
+"""What a fairseq checkpoint says of itself: weights, sizes, and how it was trained."""
+
+from __future__ import annotations
+
+import copy
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
+from scl_fairseq.checkpoints.tensor_files import read_pickle
+
+DEFAULT_HEAD = "sentence_classification_head"
+_HEADS = "classification_heads."
+_BUFFERS = re.compile(r"encoder\.sentence_encoder\.(version|embed_positions\._float_tensor)")
+_COPY = re.compile(rf"encoder\.sentence_encoder\.layers\.\d+\.({'|'.join(UNUSED_COPIES)})")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint of fairseq's RoBERTa.
+
+    Attributes:
+        path: the file.
+        arguments: the model's, with its architecture's sizes filled in.
+        settings: options of ``task``, ``criterion``, ``common`` and ``checkpoint``, by name; in
+            checkpoints older than fairseq's configuration groups, all of them in each.
+        tensors: by the names that fairseq gives them today.
+        extra_state: what training kept beside the weights.
+        updates: how many were made.
+    """
+
+    path: Path
+    arguments: Namespace
+    settings: Mapping[str, Mapping[str, Any]]
+    tensors: Mapping[str, Tensor]
+    extra_state: Mapping[str, Any]
+    updates: int
+
+    @property
+    def head(self) -> str | None:
+        """The name of the classification head; None where there is no head at all.
+
+        Raises:
+            ValueError: there are heads, and none has the name that training was told.
+        """
+        heads = {
+            name[len(_HEADS) :].split(".")[0] for name in self.tensors if name.startswith(_HEADS)
+        }
+        told = self.settings["task"].get("classification_head_name")
+        if told is None and len(heads) == 1:
+            return min(heads)
+        name = told or DEFAULT_HEAD
+        if heads and name not in heads:
+            listed = ", ".join(sorted(heads))
+            raise ValueError(f"{self.path} has no head {name!r}; its heads: {listed}")
+        return name if heads else None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the head gives scores, not classes."""
+        groups = (self.settings["task"], self.settings["criterion"])
+        return any(group.get("regression_target") for group in groups)
+
+    def separators(self, bpe: str) -> int:
+        """How many ``</s>`` stood between the texts of a pair: 1 or 2.
+
+        Args:
+            bpe: the encoding, by which pairs are joined where the task has none: RoBERTa and its
+                kin took two, BERT one.
+
+        Raises:
+            ValueError: training put other tokens around the texts.
+        """
+        task = self.settings["task"]
+        if "num_classes" not in task:  # a language model's
+            return 1 if bpe == "wordpiece" else 2
+        init, separator = task.get("init_token"), task.get("separator_token")
+        if init != 0 or separator not in (None, 2):
+            raise ValueError(
+                f"{self.path} was trained with --init-token {init} --separator-token {separator}; "
+                "only <s> (0) and </s> (2), or no separator, can be told to a tokenizer"
+            )
+        return 1 if separator is None else 2
+
+
+def read_trained(path: Path) -> Trained:
+    """Read a checkpoint of fairseq's RoBERTa; nothing in it can run.
+
+    Raises:
+        ValueError: it is damaged, refers to code, or holds another model.
+        OSError: there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    allow_globals()
+    state = read_pickle(path)
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise ValueError(f"{path} is not a fairseq checkpoint: it holds no model")
+    settings = _settings(state)
+    history = state.get("optimizer_history") or [{}]
+    return Trained(
+        path=path,
+        arguments=_arguments(path, settings.pop("model")),
+        settings=settings,
+        tensors=_todays_names(state["model"]),
+        extra_state=state.get("extra_state") or {},
+        updates=history[-1].get("num_updates", 0),
+    )
+
+
+def _settings(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    groups = ("model", "task", "criterion", "common", "checkpoint")
+    if state.get("args") is not None:
+        return dict.fromkeys(groups, _as_dict(state["args"]))
+    config = state.get("cfg") or {}
+    return {group: _as_dict(config.get(group)) for group in groups}
+
+
+def _as_dict(options: Any) -> dict[str, Any]:
+    return dict(vars(options) if isinstance(options, Namespace) else options or {})
+
+
+def _arguments(path: Path, options: Mapping[str, Any]) -> Namespace:
+    from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+    from fairseq.models.roberta import RobertaModel
+
+    name = options.get("arch") or options.get("_name")
+    model = ARCH_MODEL_REGISTRY.get(name)
+    if model is None or not issubclass(model, RobertaModel):
+        raise ValueError(f"{path} holds a model of architecture {name!r}; only RoBERTa's goes out")
+    arguments = copy.deepcopy(Namespace(**options))
+    ARCH_CONFIG_REGISTRY[name](arguments)
+    if arguments.encoder_normalize_before:
+        raise ValueError(
+            f"{path} normalises before each layer (pre-norm), which transformers' RoBERTa does not"
+        )
+    return arguments
+
+
+def _todays_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names of older fairseq versions become today's; buffers and unused copies go."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        name = re.sub(r"^decoder\.", "encoder.", name)
+        name = name.replace(".emb_layer_norm.", ".layernorm_embedding.")
+        if _BUFFERS.fullmatch(name) or _COPY.fullmatch(name):
+            continue
+        joined = re.fullmatch(r"(.*\.self_attn\.)in_proj_(weight|bias)", name)
+        if joined:
+            for part, rows in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[f"{joined[1]}{part}_proj.{joined[2]}"] = rows
+        else:
+            renamed[name] = tensor
+    return renamed
