@@ -61,8 +61,11 @@ def _print_everywhere() -> None:
 
 
 @contextlib.contextmanager
-def byte_bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all."""
+def byte_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all.
+
+    What is not known in advance is None.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -70,7 +73,7 @@ def byte_bar() -> Iterator[Callable[[int, int], None]]:
 
     with tqdm(unit="B", unit_scale=True, leave=False) as bar:
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int | None) -> None:
             bar.total = total
             bar.update(done - bar.n)
 

@@ -37,7 +37,8 @@ class SplitEmbeddings:
 def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitEmbeddings:
     """CLS vectors of the last layer for a whole split, on a GPU where there is one.
 
-    They are those of ``hub.embed`` for the same sentences, without the need for their text.
+    They are those of ``SentenceModel.embed`` for the same sentences, without the need for their
+    text.
 
     Args:
         checkpoint: a file that ``fairseq-train`` wrote, of a RoBERTa with a classification head.
