@@ -8,6 +8,7 @@ import logging
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,14 +67,17 @@ def loaded(options: argparse.Namespace) -> Iterator[SentenceModel]:
         raise FileNotFoundError(f"--input {options.input}: no such file")
     logging.disable(logging.INFO)
     try:
-        yield scl_fairseq.load(
-            options.checkpoint,
-            options.data_dir,
-            options.bpe,
-            options.bpe_dir,
-            options.device,
-            options.dtype,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of hydra, about how fairseq calls it
+            model = scl_fairseq.load(
+                options.checkpoint,
+                options.data_dir,
+                options.bpe,
+                options.bpe_dir,
+                options.device,
+                options.dtype,
+            )
+        yield model
     finally:
         logging.disable(logging.NOTSET)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from scl_fairseq.inference.linear import linear
 
 
 @contextlib.contextmanager
@@ -19,9 +22,9 @@ def last_layer_at_first_position(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fast_layers(model: nn.Module, first_only: bool) -> Iterator[None]:
-    """Let encoder layers use torch's fused attention, where they are fairseq's own.
+    """Let encoder layers run without fairseq's detours, where they are its own.
 
-    Rounding differs from fairseq's attention by a few units in the last place.
+    Results differ from fairseq's by rounding alone.
 
     Args:
         model: a fairseq model, in evaluation mode.
@@ -29,10 +32,10 @@ def fast_layers(model: nn.Module, first_only: bool) -> Iterator[None]:
     """
     plain = [layer for layer in _layers(model) if _is_plain(layer)]
     replaced: dict[nn.Module, Callable] = {
-        layer: _fused for layer in plain if _has_plain_attention(layer)
+        layer: _fast for layer in plain if _has_plain_attention(layer)
     }
     if first_only and plain and plain[-1] is _layers(model)[-1]:
-        replaced[plain[-1]] = _first_position
+        replaced[plain[-1]] = _fast_first_position if plain[-1] in replaced else _first_position
     with _replaced(replaced):
         yield
 
@@ -90,46 +93,69 @@ def _has_plain_attention(layer: nn.Module) -> bool:
 
 def _first_position(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) -> Tensor:
     """An encoder layer of fairseq in evaluation mode, (T, B, C) to (1, B, C)."""
-
-    def attend(x: Tensor) -> Tensor:
-        attended, _ = layer.self_attn(
-            query=x[:1], key=x, value=x, key_padding_mask=padding_mask, need_weights=False
-        )
-        return attended
-
-    return _layer(layer, x, attend, x[:1])
-
-
-def _fused(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """An encoder layer of fairseq in evaluation mode, (T, B, C) to (T, B, C)."""
-
-    def attend(x: Tensor) -> Tensor:
-        attention = layer.self_attn
-        tokens, batch, width = x.shape
-        # (T, B, C) to (B, heads, T, C / heads)
-        query, key, value = (
-            projection(x).view(tokens, batch, attention.num_heads, -1).permute(1, 2, 0, 3)
-            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        is_read = None if padding_mask is None else ~padding_mask[:, None, None].bool()
-        attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=is_read, scale=attention.scaling
-        )
-        return attention.out_proj(attended.permute(2, 0, 1, 3).reshape(tokens, batch, width))
-
-    return _layer(layer, x, attend, x)
+    residual = x[:1]
+    if layer.normalize_before:
+        x = layer.self_attn_layer_norm(x)
+    attended, _ = layer.self_attn(
+        query=x[:1], key=x, value=x, key_padding_mask=padding_mask, need_weights=False
+    )
+    return _after_attention(layer, attended, residual)
 
 
-def _layer(
-    layer: nn.Module, x: Tensor, attend: Callable[[Tensor], Tensor], residual: Tensor
-) -> Tensor:
-    x = attend(layer.self_attn_layer_norm(x) if layer.normalize_before else x)
+def _fast(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """The same for all positions, (T, B, C) to (T, B, C)."""
+    residual = x
+    if layer.normalize_before:
+        x = layer.self_attn_layer_norm(x)
+    return _after_attention(layer, _attend(layer.self_attn, x, x, padding_mask), residual)
+
+
+def _fast_first_position(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """The same for the first position, (T, B, C) to (1, B, C)."""
+    residual = x[:1]
+    if layer.normalize_before:
+        x = layer.self_attn_layer_norm(x)
+    return _after_attention(layer, _attend(layer.self_attn, x[:1], x, padding_mask), residual)
+
+
+def _after_attention(layer: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
     x = layer.residual_connection(x, residual)
     if not layer.normalize_before:
         x = layer.self_attn_layer_norm(x)
     residual = x
     if layer.normalize_before:
         x = layer.final_layer_norm(x)
-    x = layer.fc2(layer.activation_fn(layer.fc1(x)))
+    x = linear(layer.fc2, layer.activation_fn(linear(layer.fc1, x)))
     x = layer.residual_connection(x, residual)
     return x if layer.normalize_before else layer.final_layer_norm(x)
+
+
+def _attend(
+    attention: nn.Module, queries: Tensor, x: Tensor, padding_mask: Tensor | None
+) -> Tensor:
+    """Self-attention of some positions, (Q, B, C), to all, (T, B, C); returns (Q, B, C)."""
+    heads = attention.num_heads
+    query = linear(attention.q_proj, queries)
+    key, value = linear(attention.k_proj, x), linear(attention.v_proj, x)
+    if x.device.type != "cpu":
+        # (T, B, C) to (B, heads, T, C / heads)
+        query, key, value = (
+            part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in (query, key, value)
+        )
+        is_read = None if padding_mask is None else ~padding_mask[:, None, None].bool()
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=is_read, scale=attention.scaling
+        )
+        return linear(attention.out_proj, attended.permute(2, 0, 1, 3).flatten(2))
+    # For sentences torch's fused attention is the slower one on a CPU.
+    # (T, B, C) to (B · heads, T, C / heads)
+    query, key, value = (
+        part.view(len(part), -1, attention.head_dim).transpose(0, 1)
+        for part in (query * attention.scaling, key, value)
+    )
+    scores = torch.bmm(query, key.transpose(1, 2))
+    if padding_mask is not None:
+        is_padding = padding_mask.bool().repeat_interleave(heads, dim=0)
+        scores.masked_fill_(is_padding[:, None], float("-inf"))
+    attended = torch.bmm(scores.softmax(dim=-1), value)
+    return linear(attention.out_proj, attended.transpose(0, 1).reshape(queries.shape))
