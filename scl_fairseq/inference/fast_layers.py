@@ -99,7 +99,7 @@ def _first_position(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) ->
     attended, _ = layer.self_attn(
         query=x[:1], key=x, value=x, key_padding_mask=padding_mask, need_weights=False
     )
-    return _after_attention(layer, attended, residual)
+    return _after_attention(layer, attended, residual, lambda module, x: module(x))
 
 
 def _fast(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) -> Tensor:
@@ -118,14 +118,19 @@ def _fast_first_position(layer: nn.Module, x: Tensor, padding_mask: Tensor | Non
     return _after_attention(layer, _attend(layer.self_attn, x[:1], x, padding_mask), residual)
 
 
-def _after_attention(layer: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+def _after_attention(
+    layer: nn.Module,
+    x: Tensor,
+    residual: Tensor,
+    project: Callable[[nn.Module, Tensor], Tensor] = linear,
+) -> Tensor:
     x = layer.residual_connection(x, residual)
     if not layer.normalize_before:
         x = layer.self_attn_layer_norm(x)
     residual = x
     if layer.normalize_before:
         x = layer.final_layer_norm(x)
-    x = linear(layer.fc2, layer.activation_fn(linear(layer.fc1, x)))
+    x = project(layer.fc2, layer.activation_fn(project(layer.fc1, x)))
     x = layer.residual_connection(x, residual)
     return x if layer.normalize_before else layer.final_layer_norm(x)
 

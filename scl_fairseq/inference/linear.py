@@ -16,6 +16,7 @@ def linear(module: nn.Module, x: Tensor) -> Tensor:
     if (
         _has_onednn
         and type(module) is nn.Linear
+        and not (module._forward_hooks or module._forward_pre_hooks)  # which may change weights
         and x.dtype == module.weight.dtype == torch.float32
         and x.device.type == "cpu"
     ):
