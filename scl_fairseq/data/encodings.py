@@ -108,19 +108,24 @@ def load_encoder(bpe: str, folder: Path, dictionary: Path | None = None) -> Enco
     if not dictionary.is_file():
         needed = ", ".join((*needed_files(bpe), DICTIONARY))
         raise FileNotFoundError(f"{folder} has no {DICTIONARY}; --bpe {bpe} needs {needed}")
+    _read(dictionary, _stamp(dictionary))
     files = tuple(find_files(bpe, folder).values())
-    stamps = tuple((path.resolve(), *_stamp(path)) for path in (*files, dictionary))
-    return _load(bpe, files, dictionary, stamps)
+    return _load(bpe, files, dictionary, tuple(map(_stamp, (*files, dictionary))))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[Path, int, int]:
     status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    return path.resolve(), status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, stamp: tuple) -> Dictionary:
+    return read_dictionary(path)
 
 
 @lru_cache(maxsize=4)
 def _load(bpe: str, files: tuple[Path, ...], dictionary_path: Path, stamps: tuple) -> Encoder:
-    dictionary = read_dictionary(dictionary_path)
+    dictionary = _read(dictionary_path, _stamp(dictionary_path))
     if bpe == GPT2_BPE:
         return PieceEncoder(GPT2(*files), dictionary)
     make = {WORDPIECE: WordPiece, SENTENCEPIECE: SentencePiece, FASTBPE: FastBPE}[bpe]

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scl_fairseq.checkpoints.companions import as_dict
 from scl_fairseq.data.binarized import open_binarized
 from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, tokens_for
 
@@ -68,14 +69,15 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
     if reading.inputs is None:
         raise ValueError(f"{checkpoint}: its classification head does not read a CLS vector")
     correct = reading.logits.argmax(dim=1).cpu() == reading.targets
-    scl_lambda = cfg.criterion.get("scl_lambda") or 0.0
+    criterion = as_dict(cfg.criterion)
+    scl_lambda = criterion.get("scl_lambda") or 0.0
     return SplitEmbeddings(
         vectors=reading.inputs[:, 0].float().cpu(),
         labels=reading.targets,
         class_names=tuple(data.labels),
         accuracy=100 * correct.double().mean().item(),
         scl_lambda=scl_lambda,
-        scl_temperature=cfg.criterion.scl_temperature if scl_lambda else None,
+        scl_temperature=criterion["scl_temperature"] if scl_lambda else None,
     )
 
 
