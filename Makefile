@@ -54,6 +54,7 @@ bench: setup
 	$(RUN)/python -m benchmarks.large_batch --record
 	$(RUN)/python -m benchmarks.preprocess --record
 	$(RUN)/python -m benchmarks.sweep --record
+	$(RUN)/python -m benchmarks.embed --record
 
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi

@@ -56,7 +56,9 @@ setup(
         "console_scripts": [
             "scl-convert = scl_fairseq.cli.convert:main",
             "scl-evaluate = scl_fairseq.cli.evaluate:main",
+            "scl-embed = scl_fairseq.cli.embed:main",
             "scl-plot = scl_fairseq.cli.plot:main",
+            "scl-predict = scl_fairseq.cli.predict:main",
             "scl-preprocess = scl_fairseq.cli.preprocess:main",
             "scl-report = scl_fairseq.cli.report:main",
             "scl-sample = scl_fairseq.cli.sample:main",

@@ -9,18 +9,17 @@ sentence of the sample's ``test.tsv``, a line each.
 import sys
 from pathlib import Path
 
+import scl_fairseq
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import find_task
-from scl_fairseq.inference import hub
 
 
 def main(checkpoint: str, data: str, sample: str, task: str, vocabulary: str) -> None:
     """Predict and print."""
-    model = hub.load(Path(checkpoint), Path(data), bpe="wordpiece", wordpiece_vocab=vocabulary)
+    model = scl_fairseq.load(checkpoint, data, bpe="wordpiece", bpe_dir=Path(vocabulary).parent)
     rows = read_rows(find_task(task), Path(sample) / "test.tsv")
-    names = hub.labels(model)
-    for index in hub.predict(model, [row.sentences for row in rows]).argmax(dim=1).tolist():
-        print("prediction", names[index])
+    for label in model.predict([row.sentences for row in rows]).labels:
+        print("prediction", label)
 
 
 if __name__ == "__main__":

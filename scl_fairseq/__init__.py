@@ -6,6 +6,17 @@ user needs; ``import scl_fairseq`` does the same in Python, before or after ``im
 
 from scl_fairseq.plugin import register_with_fairseq
 
+__all__ = ["load"]
 __version__ = "0.1.0"
+
+
+def load(path, data_dir=None, bpe=None, bpe_dir=None, device=None, dtype=None):
+    """Load a RoBERTa checkpoint for sentences; :func:`scl_fairseq.inference.hub.load`, which
+    describes the arguments and the result.
+    """
+    from scl_fairseq.inference import hub  # takes seconds: fairseq and torch
+
+    return hub.load(path, data_dir, bpe, bpe_dir, device, dtype)
+
 
 register_with_fairseq()

@@ -1,6 +1,7 @@
 """Fixtures that every part of the suite may use."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +99,18 @@ def gpt2_files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("gpt2") / "bpe"
     train_bpe(folder, [sentence for sentence, _ in synthetic.generate(400)], vocabulary=400)
     return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(tiny, tmp_path_factory) -> Path:
+    """A folder of checkpoints of a classifier; the data that it was trained on is gone."""
+    folder = tmp_path_factory.mktemp("classifier")
+    data = shutil.copytree(tiny.data, folder / "data")
+    arguments = runs.command(tiny, folder / "run", "--max-epoch", 4, "--lr", "3e-3")
+    arguments[1] = str(data)
+    runs.train([*arguments, "--no-epoch-checkpoints"])
+    shutil.rmtree(data)
+    return folder / "run"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scl_fairseq.files import replaced_folder
+from scl_fairseq.files import link_or_copy, replaced_file, replaced_folder
 
 
 def names(folder):
@@ -39,6 +39,34 @@ def test_an_interrupted_block_changes_nothing(tmp_path, error):
         write_half(tmp_path / "result")
     assert names(tmp_path) == ["result"]
     assert names(tmp_path / "result") == ["old"]
+
+
+def test_a_file_takes_its_place_whole(tmp_path):
+    place = tmp_path / "above" / "result"
+    with replaced_file(place) as file:
+        file.write(b"first")
+        assert not place.exists()
+    with pytest.raises(ValueError, match="half"), replaced_file(place) as file:  # noqa: PT012
+        file.write(b"second")
+        raise ValueError("half")
+    assert place.read_bytes() == b"first"
+    assert names(tmp_path / "above") == ["result"]
+
+
+def test_a_link_or_else_a_copy(tmp_path, monkeypatch):
+    (tmp_path / "source").write_text("text")
+    (tmp_path / "alias").symlink_to(tmp_path / "source")
+    link_or_copy(tmp_path / "alias", tmp_path / "link")
+    assert (tmp_path / "link").samefile(tmp_path / "source")
+    assert not (tmp_path / "link").is_symlink()
+
+    def refuse(*_):
+        raise OSError("another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link_or_copy(tmp_path / "alias", tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "text"
+    assert not (tmp_path / "copy").samefile(tmp_path / "source")
 
 
 def test_what_is_not_ours_stays(tmp_path):

@@ -28,7 +28,7 @@ ARROWS = {
     "experiments": {"inference", "data", "checkpoints", *BASE},
     "cli": {"experiments", "inference", "data", "checkpoints", *BASE},
     "plugin": {"criterions", "data", "checkpoints"},
-    "__init__": {"plugin"},
+    "__init__": {"plugin", "inference"},
 }
 MAY_IMPORT_FAIRSEQ = {"criterions", "checkpoints", "inference", "plugin", "data", "experiments"}
 
@@ -108,7 +108,19 @@ def test_importing_the_package_is_light():
 
 
 @pytest.mark.parametrize(
-    "module", ["convert", "demo", "evaluate", "plot", "preprocess", "report", "sample", "sweep"]
+    "module",
+    [
+        "convert",
+        "demo",
+        "embed",
+        "evaluate",
+        "plot",
+        "predict",
+        "preprocess",
+        "report",
+        "sample",
+        "sweep",
+    ],
 )
 def test_help_needs_no_torch(module):
     code = (

@@ -60,13 +60,16 @@ def _print_everywhere() -> None:
             stream.reconfigure(errors="replace")
 
 
-def byte_bar() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
-    """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all."""
+def byte_bar() -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
+    """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all.
+
+    What is not known in advance is None.
+    """
     return bar_of("B", scaled=True)
 
 
 @contextlib.contextmanager
-def bar_of(unit: str, scaled: bool = False) -> Iterator[Callable[[int, int], None]]:
+def bar_of(unit: str, scaled: bool = False) -> Iterator[Callable[[int, int | None], None]]:
     """The same of anything else, such as examples; ``scaled`` writes 1.2k for 1200."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
@@ -75,7 +78,7 @@ def bar_of(unit: str, scaled: bool = False) -> Iterator[Callable[[int, int], Non
 
     with tqdm(unit=unit, unit_scale=scaled, leave=False) as bar:
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int | None) -> None:
             bar.total = total
             bar.update(done - bar.n)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # every fairseq dictionary starts with these
+BOS = SPECIAL_SYMBOLS.index("<s>")
 EOS = SPECIAL_SYMBOLS.index("</s>")
 UNK = SPECIAL_SYMBOLS.index("<unk>")
 OVERWRITE = " #fairseq:overwrite"

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from scl_fairseq.data.bpe_files import DICTIONARY, find_files, needed_files
 from scl_fairseq.data.choices import FASTBPE, SENTENCEPIECE, WORDPIECE
 from scl_fairseq.data.choices import GPT2 as GPT2_BPE
 from scl_fairseq.data.dictionary import EOS, UNK, Dictionary, read_dictionary
@@ -16,15 +17,6 @@ from scl_fairseq.data.gpt2 import GPT2
 from scl_fairseq.data.sentence_piece import SentencePiece
 from scl_fairseq.data.wordpiece import WordPiece
 
-DICTIONARY = "dict.txt"
-# GPT-2's two files; for the others the names under which theirs is published, the first that is
-# there is taken.
-_FILES = {
-    GPT2_BPE: ("encoder.json", "vocab.bpe"),
-    WORDPIECE: ("vocab.txt",),
-    SENTENCEPIECE: ("sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "*.model"),
-    FASTBPE: ("bpecodes", "codes", "bpe.codes", "*.codes"),
-}
 YOUNG_PIECES = 30_000  # memory must not grow with the file; this is some 10 MB
 
 
@@ -97,52 +89,44 @@ class PieceEncoder(Encoder):
             yield array(typecode, map(find, ids)).tobytes()
 
 
-def load_encoder(bpe: str, folder: Path) -> Encoder:
+def load_encoder(bpe: str, folder: Path, dictionary: Path | None = None) -> Encoder:
     """The encoder of a ``--bpe-dir``; loaded once while its files stay as they are.
 
     Args:
         bpe: one of ``BPES``.
         folder: holds the encoding's files and fairseq's ``dict.txt``.
+        dictionary: another ``dict.txt`` to take instead.
 
     Raises:
         ValueError: a file is malformed.
         FileNotFoundError: a file is missing.
     """
-    names = _FILES[bpe]
     if not folder.is_dir():
         raise FileNotFoundError(f"--bpe-dir {folder} is no folder")
-    if not (folder / DICTIONARY).is_file():
-        needed = names if bpe == GPT2_BPE else names[:1]
-        raise FileNotFoundError(
-            f"{folder} has no {DICTIONARY}; --bpe {bpe} needs {', '.join((*needed, DICTIONARY))}"
-        )
-    paths = [folder / name for name in names] if bpe == GPT2_BPE else [_find(folder, bpe)]
-    beside = [folder / DICTIONARY, folder / "tokenizer_config.json"]
-    stamps = [(path.resolve(), _stamp(path)) for path in (*paths, *beside)]
-    return _load(bpe, tuple(paths), folder / DICTIONARY, tuple(stamps))
+    if dictionary is None:
+        dictionary = folder / DICTIONARY
+    if not dictionary.is_file():
+        needed = ", ".join((*needed_files(bpe), DICTIONARY))
+        raise FileNotFoundError(f"{folder} has no {DICTIONARY}; --bpe {bpe} needs {needed}")
+    _read(dictionary, _stamp(dictionary))
+    files = tuple(find_files(bpe, folder).values())
+    return _load(bpe, files, dictionary, tuple(map(_stamp, (*files, dictionary))))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    if not path.is_file():
-        return (0, 0)
+def _stamp(path: Path) -> tuple[Path, int, int]:
     status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    return path.resolve(), status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=4)
-def _load(bpe: str, paths: tuple[Path, ...], dictionary_path: Path, stamps: tuple) -> Encoder:
-    dictionary = read_dictionary(dictionary_path)
+def _read(path: Path, stamp: tuple) -> Dictionary:
+    return read_dictionary(path)
+
+
+@lru_cache(maxsize=4)
+def _load(bpe: str, files: tuple[Path, ...], dictionary_path: Path, stamps: tuple) -> Encoder:
+    dictionary = _read(dictionary_path, _stamp(dictionary_path))
     if bpe == GPT2_BPE:
-        return PieceEncoder(GPT2(*paths), dictionary)
+        return PieceEncoder(GPT2(*files), dictionary)
     make = {WORDPIECE: WordPiece, SENTENCEPIECE: SentencePiece, FASTBPE: FastBPE}[bpe]
-    return Encoder(make(paths[0]), dictionary)
-
-
-def _find(folder: Path, bpe: str) -> Path:
-    for pattern in _FILES[bpe]:
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
-            raise ValueError(f"{folder} has several {pattern}: {', '.join(p.name for p in found)}")
-        if found:
-            return found[0]
-    raise FileNotFoundError(f"{folder} has no {' or '.join(_FILES[bpe])}, which --bpe {bpe} needs")
+    return Encoder(make(files[0]), dictionary)

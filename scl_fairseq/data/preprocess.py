@@ -16,6 +16,7 @@ from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.binarize import IndexedWriter
 from scl_fairseq.data.binarized import REPORT
 from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
+from scl_fairseq.data.bpe_files import BPE_DIR, KEPT, keep_files
 from scl_fairseq.data.choices import GLUE, OUTPUTS, PAPER
 from scl_fairseq.data.dictionary import Dictionary, make_dictionary
 from scl_fairseq.data.encode import (
@@ -91,7 +92,8 @@ def preprocess(
     Args:
         task: which files and columns there are, and the order of the labels.
         data_dir: official data, or a few-shot sample.
-        destination: receives ``input0``, ``input1`` for pairs, ``label`` and ``preprocess.json``;
+        destination: receives ``input0``, ``input1`` for pairs, ``label``, ``bpe`` (the encoding's
+            files, so that what is trained on the data can be given text) and ``preprocess.json``;
             an earlier result there is replaced whole.
         settings: encoding and limits.
         split: ``glue``: train, dev and test as they are; ``paper``: a stratified validation set of
@@ -128,13 +130,18 @@ def preprocess(
         for part in range(task.num_inputs):
             write_text(target / f"input{part}" / "dict.txt", dictionary.text)
         write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
+        first = target / "input0" / "dict.txt"
+        keep_files(settings.bpe, settings.bpe_dir, target / BPE_DIR, first)
         write_text(target / REPORT, json.dumps(asdict(report), indent=1) + "\n")
     return report
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder holds what this module writes and nothing else, which may be replaced."""
-    written = re.compile(r"(input0|input1|label)(/(dict\.txt|(train|valid1?|test1?)\.(bin|idx)))?")
+    written = re.compile(
+        r"(input0|input1|label)(/(dict\.txt|(train|valid1?|test1?)\.(bin|idx)))?"
+        rf"|{BPE_DIR}(/({'|'.join(map(re.escape, KEPT))}))?"
+    )
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     return REPORT in names and all(map(written.fullmatch, names - {REPORT}))
 

@@ -97,11 +97,10 @@ def _prepare_data(settings: DemoSettings) -> list[Path]:
 
 def _draw(settings: DemoSettings, sample: Path, runs: Sequence[Run]) -> Path:
     from scl_fairseq.experiments import figures
-    from scl_fairseq.inference import hub
 
     rows = read_rows(TASK, sample / "test.tsv")
     sentences = [row.sentences for row in rows]
-    panels = {run.loss: hub.embed(load(settings, run), sentences).numpy() for run in runs}
+    panels = {run.loss: load(settings, run).embed(sentences).numpy() for run in runs}
     figure = settings.out / "tsne.png"
     kind = "SST-2" if settings.glue_dir else "synthetic"
     figures.tsne_panels(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import scl_fairseq
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.experiments import training
@@ -159,18 +160,12 @@ def _known_result(run: Run, inputs: dict) -> float | None:
 
 def load(settings: DemoSettings, run: Run):
     """Load the best epoch of a run into fairseq's hub interface."""
-    from scl_fairseq.inference import hub
-
-    return hub.load(run.checkpoint, settings.out / "bin" / f"sample{run.sample}")
+    return scl_fairseq.load(run.checkpoint, settings.out / "bin" / f"sample{run.sample}")
 
 
 def _evaluate(settings: DemoSettings, run: Run, sample: Path) -> float:
     """Accuracy in percent on the test half, from raw sentences through fairseq's hub interface."""
-    from scl_fairseq.inference import hub
-
     rows = read_rows(TASK, sample / "test.tsv")
-    model = load(settings, run)
-    best = hub.predict(model, [row.sentences for row in rows]).argmax(dim=1).tolist()
-    names = hub.labels(model)
-    correct = sum(names[index] == row.label for index, row in zip(best, rows, strict=True))
+    predicted = load(settings, run).predict([row.sentences for row in rows]).labels
+    correct = sum(label == row.label for label, row in zip(predicted, rows, strict=True))
     return 100 * correct / len(rows)

@@ -8,13 +8,15 @@ similar length go through it together, and of the last layer only the first posi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from scl_fairseq.inference.fast_layers import last_layer_at_first_position
 
 # Tokens in a batch, padding included. Small enough for a CPU's cache, large enough for a GPU.
 CPU_TOKENS = 1024
@@ -111,7 +113,7 @@ def read_dataset(
     logits, targets, indices = [], [], []
     done = 0
     try:
-        with _last_layer_at_first_position(model) if reads_one else contextlib.nullcontext():
+        with last_layer_at_first_position(model) if reads_one else contextlib.nullcontext():
             for batch in batches.batches:
                 output, _ = model(
                     **_to_device(batch["net_input"], device),
@@ -144,60 +146,3 @@ def tokens_for(device: torch.device | str) -> int:
 
 def _to_device(net_input: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device) if torch.is_tensor(v) else v for k, v in net_input.items()}
-
-
-@contextlib.contextmanager
-def _last_layer_at_first_position(model: nn.Module) -> Iterator[None]:
-    """Of the last encoder layer compute what the head reads: one query, one feed-forward row."""
-    layer = _plain_last_layer(model)
-    if layer is None:
-        yield
-        return
-
-    def forward(x, encoder_padding_mask=None, attn_mask=None):
-        return _first_position(layer, x, encoder_padding_mask)
-
-    layer.forward = forward  # an instance's attribute hides the class's method
-    try:
-        yield
-    finally:
-        del layer.forward
-
-
-def _plain_last_layer(model: nn.Module) -> nn.Module | None:
-    """The last layer, if it is fairseq's own and runs as written."""
-    from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
-
-    encoder = getattr(getattr(model, "encoder", None), "sentence_encoder", None)
-    layers = getattr(encoder, "layers", None)
-    if not layers:
-        return None
-    layer = layers[-1]
-    # Stock 0.12.2 hands batch-first or nested tensors to layers that can use torch's own kernel.
-    is_plain = (
-        isinstance(layer, TransformerEncoderLayerBase)
-        and type(layer).forward is TransformerEncoderLayerBase.forward
-        and not hasattr(layer, "can_use_fastpath")
-        and "forward" not in vars(layer)
-        and not getattr(layer, "return_fc", False)
-    )
-    return layer if is_plain else None
-
-
-def _first_position(layer: nn.Module, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """An encoder layer of fairseq in evaluation mode, (T, B, C) to (1, B, C)."""
-    residual = x[:1]
-    if layer.normalize_before:
-        x = layer.self_attn_layer_norm(x)
-    attended, _ = layer.self_attn(
-        query=x[:1], key=x, value=x, key_padding_mask=padding_mask, need_weights=False
-    )
-    x = layer.residual_connection(attended, residual)
-    if not layer.normalize_before:
-        x = layer.self_attn_layer_norm(x)
-    residual = x
-    if layer.normalize_before:
-        x = layer.final_layer_norm(x)
-    x = layer.fc2(layer.activation_fn(layer.fc1(x)))
-    x = layer.residual_connection(x, residual)
-    return x if layer.normalize_before else layer.final_layer_norm(x)

@@ -1,94 +1,260 @@
-"""Fine-tuned checkpoints through fairseq's hub interface: from raw sentences to labels."""
+"""fairseq's hub interface for sentences, many at a time: labels with probabilities, and vectors.
+
+``scl_fairseq.load`` is the way in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from fairseq.models.roberta import RobertaHubInterface
+from fairseq.tasks.sentence_prediction import SentencePredictionTask
+from torch import Tensor, nn
 
-Sentences = tuple[str, ...]
-DEFAULT_HEAD = "sentence_classification_head"
+from scl_fairseq.data.choices import has_separator
+from scl_fairseq.data.dictionary import BOS, EOS
+from scl_fairseq.inference.choices import CLS, DTYPES, KINDS, POOLED
+from scl_fairseq.inference.evaluation import batches_by_length, can_read, tokens_for
+from scl_fairseq.inference.fast_layers import fast_layers
+from scl_fairseq.inference.opening import Opened, open_checkpoint
+from scl_fairseq.inference.sentences import SentenceEncoder, Sentences
 
 
-def load(checkpoint: Path, data_dir: Path, **overrides: str):
-    """Load a checkpoint into fairseq's ``RobertaHubInterface``, in evaluation mode.
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of some examples, in their order.
 
-    Args:
-        checkpoint: a file that ``fairseq-train`` wrote.
-        data_dir: the binarised data it was trained on, for ``input0/dict.txt`` and
-            ``label/dict.txt``.
-        **overrides: settings to replace by name, e.g. ``bpe="gpt2"`` and ``gpt2_encoder_json=…``
-            where training was not told its ``--bpe``.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint.
-        BrokenCheckpointError, pickle.UnpicklingError: it is damaged, or not safe to load.
+    Attributes:
+        labels: the most probable label of each.
+        probabilities: (N, classes), float32, on the CPU.
+        class_names: labels in the order of the columns.
     """
-    from fairseq.models.roberta import RobertaModel
 
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
-    hub = RobertaModel.from_pretrained(
-        str(checkpoint.parent), checkpoint.name, str(data_dir.resolve()), **overrides
-    )
-    return hub.eval()
+    labels: list[str]
+    probabilities: Tensor
+    class_names: list[str]
 
 
-def labels(hub) -> list[str]:
-    """Label names in the order of the classifier's outputs."""
-    dictionary = hub.task.label_dictionary
-    # load_dictionary appends <mask> to the labels' dictionary as to any other.
-    return [s for s in dictionary.symbols[dictionary.nspecial :] if s != "<mask>"]
+class SentenceModel(RobertaHubInterface):
+    """fairseq's hub interface of a checkpoint, which also takes sentences.
 
-
-@torch.no_grad()
-def predict(
-    hub, sentences: Sequence[Sentences], head: str = DEFAULT_HEAD, batch_size: int = 32
-) -> Tensor:
-    """Log-probabilities of the classes.
-
-    Args:
-        hub: from ``load``.
-        sentences: raw text, one or two sentences an example.
-        head: classification head.
-        batch_size: examples that go through the encoder together.
-
-    Returns:
-        (N, num_classes), float32, on the CPU, in the order of ``sentences``.
-
-    Raises:
-        ValueError: an example is longer than the model's positions.
+    Attributes:
+        labels: label names in the order of the classifier's outputs; none without a classifier.
+        num_inputs: sentences of an example in training, where that is known.
+        truncated: examples that the last call had to cut to the model's positions.
     """
-    return _in_batches(hub, sentences, batch_size, lambda tokens: hub.predict(head, tokens))
 
+    def __init__(self, opened: Opened):
+        super().__init__(opened.cfg, opened.task, opened.model)
+        self.labels = list(opened.text.labels)
+        self.num_inputs = opened.text.num_inputs
+        self.truncated = 0
+        self._head = opened.head
+        settings = opened.task.cfg
+        if isinstance(opened.task, SentencePredictionTask):
+            init, separator = settings.init_token, settings.separator_token
+        else:
+            init, separator = BOS, EOS if has_separator(opened.text.bpe) else None
+        longest = opened.model.max_positions()
+        self._sentences = SentenceEncoder(opened.encoder, init, separator, longest)
 
-@torch.no_grad()
-def embed(hub, sentences: Sequence[Sentences], batch_size: int = 32) -> Tensor:
-    """CLS vectors of the last layer, (N, C), float32, on the CPU; arguments as ``predict``."""
-    return _in_batches(
-        hub, sentences, batch_size, lambda tokens: hub.extract_features(tokens)[:, 0]
-    )
+    def predict(
+        self,
+        sentences: Sequence[Sentences] | str | None = None,
+        tokens: Tensor | None = None,
+        return_logits: bool = False,
+        *,
+        head: str | None = None,
+        max_tokens: int | None = None,
+    ) -> Predictions | Tensor:
+        """Labels of sentences with probabilities; with ``tokens``, fairseq's own ``predict``.
 
+        Args:
+            sentences: each a sentence, or a tuple of one or two; fairseq's own: the head.
+            tokens: fairseq's own: token ids, for which log-probabilities are returned.
+            return_logits: fairseq's own: instead of log-probabilities.
+            head: classification head, by default that of the training.
+            max_tokens: examples times longest length of a batch.
 
-def _in_batches(hub, sentences: Sequence[Sentences], batch_size: int, function) -> Tensor:
-    # A checkpoint knows whether its pairs were joined by an extra </s>.
-    no_separator = hub.task.cfg.separator_token is None
-    encoded = [hub.encode(*parts, no_separator=no_separator) for parts in sentences]
-    # Similar lengths together: most of a random batch would be padding.
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-    padding = hub.task.source_dictionary.pad()
-    results: list[Tensor | None] = [None] * len(encoded)
-    for chosen in _chunks(order, batch_size):
-        tokens = torch.nn.utils.rnn.pad_sequence(
-            [encoded[i] for i in chosen], batch_first=True, padding_value=padding
+        Raises:
+            ValueError: the checkpoint has no such head, or the sentences are something else.
+        """
+        if tokens is not None:
+            return super().predict(head or sentences, tokens, return_logits)
+        classifier = self._find_head(head)
+        if not self.labels:
+            raise ValueError("the checkpoint has no labels: it is of a regression or an encoder")
+        logits = self._run(
+            sentences,
+            lambda features, _: classifier(features),
+            classifier.out_proj.out_features,
+            can_read(self.model, head or self._head),
+            max_tokens,
         )
-        for i, row in zip(chosen, function(tokens).float().cpu(), strict=True):
-            results[i] = row
-    return torch.stack(results)
+        probabilities = torch.softmax(logits, dim=1)
+        best = [self.labels[index] for index in probabilities.argmax(dim=1).tolist()]
+        return Predictions(best, probabilities, list(self.labels))
+
+    def embed(
+        self, sentences: Sequence[Sentences], kind: str = CLS, *, max_tokens: int | None = None
+    ) -> Tensor:
+        """Vectors of sentences, (N, C), float32, on the CPU.
+
+        Args:
+            sentences: each a sentence, or a tuple of one or two.
+            kind: what ``--scl-embedding`` means by it: ``cls``, the last layer at ``<s>``;
+                ``pooled``, what the head's last projection reads; ``mean``, the last layer's mean
+                over all tokens.
+            max_tokens: examples times longest length of a batch.
+
+        Raises:
+            ValueError: there is no such kind, or the sentences are something else.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"embedding {kind!r}, expected one of {', '.join(KINDS)}")
+        width = self.model.encoder.sentence_encoder.embed_tokens.embedding_dim
+        if kind == CLS:
+            return self._run(sentences, _first, width, True, max_tokens)
+        if kind != POOLED:
+            return self._run(sentences, self._mean, width, False, max_tokens)
+        head = self._find_head(None)
+        return self._run(
+            sentences,
+            lambda features, _: _input_of_projection(head, features),
+            head.out_proj.in_features,
+            can_read(self.model, self._head),
+            max_tokens,
+        )
+
+    def _find_head(self, name: str | None) -> nn.Module:
+        heads, name = self.model.classification_heads, name or self._head
+        if name not in heads:
+            raise ValueError(f"the checkpoint has no {name}: it is an encoder, not a classifier")
+        return heads[name]
+
+    def _mean(self, features: Tensor, tokens: Tensor) -> Tensor:
+        is_token = tokens.ne(self._padding).unsqueeze(-1)
+        return (features.float() * is_token).sum(dim=1) / is_token.sum(dim=1)
+
+    @property
+    def _padding(self) -> int:
+        return self.task.source_dictionary.pad()
+
+    def _run(
+        self,
+        sentences: Sequence[Sentences],
+        read: Callable[[Tensor, Tensor], Tensor],
+        width: int,
+        first_only: bool,
+        max_tokens: int | None,
+    ) -> Tensor:
+        """``read`` of features (B, T, C) and tokens (B, T): (N, width), as the sentences come."""
+        if isinstance(sentences, str):
+            raise ValueError("expected a list of sentences, not one sentence")
+        rows, self.truncated = self._sentences.encode(sentences)
+        results = torch.empty(len(rows), width)
+        if not rows:
+            return results
+        batches = batches_by_length(list(map(len, rows)), max_tokens or tokens_for(self.device))
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode(), fast_layers(self.model, first_only):
+                found = []
+                for chosen in batches:
+                    tokens = _padded([rows[index] for index in chosen], self._padding)
+                    tokens = tokens.to(self.device)
+                    features, _ = self.model(tokens, features_only=True)
+                    found.append(read(features, tokens))
+                results[[index for chosen in batches for index in chosen]] = (
+                    torch.cat(found).float().cpu()
+                )
+        finally:
+            self.train(was_training)
+        return results
 
 
-def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def load(
+    path: str | Path,
+    data_dir: str | Path | None = None,
+    bpe: str | None = None,
+    bpe_dir: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> SentenceModel:
+    """Load a RoBERTa checkpoint, fine-tuned or converted, for sentences.
+
+    Dictionary, BPE files and label names are those that are named; else those next to the
+    checkpoint; else those of the data that it was trained on.
+
+    Args:
+        path: a checkpoint, or a folder with ``checkpoint_best.pt``, ``model.pt`` or
+            ``checkpoint_last.pt``, in this order.
+        data_dir: binarised data with the dictionaries of the training.
+        bpe: ``gpt2``, ``wordpiece``, ``sentencepiece`` or ``fastbpe``.
+        bpe_dir: the BPE's files.
+        device: by default a GPU where there is one.
+        dtype: ``fp32``, ``bf16`` or ``fp16``, or torch's; by default as trained.
+
+    Raises:
+        FileNotFoundError: the checkpoint, or something that it needs, is missing.
+        ValueError: it is damaged, not safe to load, of another architecture, or what was found does
+            not fit it. The message is one line.
+
+    Example:
+        >>> model = scl_fairseq.load("outputs/sst2/checkpoint_best.pt")
+        >>> model.predict(["a fine film", "a bad film"]).labels
+        ['1', '0']
+    """
+    place, precision = _device(device), _dtype(dtype)
+    if precision == torch.float16 and place.type == "cpu":
+        raise ValueError("fp16 needs a GPU; bf16 runs on a CPU as well")
+    data, files = (Path(folder) if folder else None for folder in (data_dir, bpe_dir))
+    hub = SentenceModel(open_checkpoint(Path(path), data, bpe, files)).eval().to(place)
+    if precision is not None:
+        hub.model.to(precision)
+    return hub
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r}, expected cpu, cuda or cuda:N") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {found}: there are {torch.cuda.device_count()} GPUs")
+    return found
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r}, expected one of {', '.join(DTYPES)}")
+    return getattr(torch, DTYPES[dtype])
+
+
+def _padded(rows: Sequence[np.ndarray], padding: int) -> Tensor:
+    """(B, T), int64; the first row is the longest."""
+    tokens = np.full((len(rows), len(rows[0])), padding, np.int64)
+    for place, row in enumerate(rows):
+        tokens[place, : len(row)] = row
+    return torch.from_numpy(tokens)
+
+
+def _first(features: Tensor, tokens: Tensor) -> Tensor:
+    return features[:, 0]
+
+
+def _input_of_projection(head: nn.Module, features: Tensor) -> Tensor:
+    seen: list[Tensor] = []
+    hook = head.out_proj.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        head(features)
+    finally:
+        hook.remove()
+    return seen[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scl_fairseq.checkpoints.companions import as_dict
 from scl_fairseq.data.binarized import open_binarized
 from scl_fairseq.inference.classifier import load_classifier
 from scl_fairseq.inference.evaluation import read_dataset
@@ -37,7 +38,8 @@ class SplitEmbeddings:
 def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitEmbeddings:
     """CLS vectors of the last layer for a whole split, on a GPU where there is one.
 
-    They are those of ``hub.embed`` for the same sentences, without the need for their text.
+    They are those of ``SentenceModel.embed`` for the same sentences, without the need for their
+    text.
 
     Args:
         checkpoint: a file that ``fairseq-train`` wrote, of a RoBERTa with a classification head.
@@ -58,13 +60,13 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
     if reading.inputs is None:
         raise ValueError(f"{checkpoint}: its classification head does not read a CLS vector")
     correct = reading.logits.argmax(dim=1).cpu() == reading.targets
-    criterion = classifier.cfg.criterion
-    scl_lambda = getattr(criterion, "scl_lambda", None) or 0.0
+    criterion = as_dict(classifier.cfg.criterion)
+    scl_lambda = criterion.get("scl_lambda") or 0.0
     return SplitEmbeddings(
         vectors=reading.inputs[:, 0].float().cpu(),
         labels=reading.targets,
         class_names=tuple(classifier.data.labels),
         accuracy=100 * correct.double().mean().item(),
         scl_lambda=scl_lambda,
-        scl_temperature=criterion.scl_temperature if scl_lambda else None,
+        scl_temperature=criterion["scl_temperature"] if scl_lambda else None,
     )

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import scl_fairseq
 from scl_fairseq.cli import plot
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import TASKS
-from scl_fairseq.inference import hub
 from tests import runs
 from tests.experiments import example_results as example
 
@@ -134,13 +134,12 @@ def test_tsne_of_checkpoints_keeps_the_embeddings_of_the_hub(checkpoints, tiny, 
     sentences = [row.sentences for row in rows]
     names = ["CE, accuracy ", "CE+SCL (λ = 0.9, τ = 0.3), accuracy "]
     for i, checkpoint in enumerate(reversed(checkpoints)):  # CE comes first, whatever the order
-        model = hub.load(
-            checkpoint, tiny.data, bpe="wordpiece", wordpiece_vocab=str(tiny.encoder / "vocab.txt")
-        )
+        model = scl_fairseq.load(checkpoint)
         np.testing.assert_allclose(
-            kept[f"embeddings_{i}"], hub.embed(model, sentences).numpy(), rtol=1e-4, atol=1e-5
+            kept[f"embeddings_{i}"], model.embed(sentences).numpy(), rtol=1e-4, atol=1e-5
         )
-        right = hub.predict(model, sentences).argmax(dim=1).numpy() == kept["labels"]
+        probabilities = model.predict(sentences).probabilities
+        right = probabilities.argmax(dim=1).numpy() == kept["labels"]
         assert kept["panels"][i] == f"{names[i]}{100 * right.mean():.1f} %"
         assert kept["panels"][i] in texts(tmp_path / "first.svg")
     assert not np.allclose(kept["embeddings_0"], kept["embeddings_1"], atol=1e-2)

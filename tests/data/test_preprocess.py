@@ -397,3 +397,25 @@ def test_a_converted_berts_pairs_have_no_separator(gpt2_files, tmp_path):
     ):
         report = preprocess(TASKS["RTE"], tmp_path / "data", tmp_path / "out", settings)
         assert report.splits["train"].longest == longest
+
+
+@pytest.mark.parametrize("bpe", ["gpt2", "wordpiece"])
+def test_the_encoding_is_kept_beside_the_data(bpe, gpt2_files, tiny, tmp_path):
+    folder = gpt2_files if bpe == "gpt2" else tiny.encoder
+    files = (
+        ("encoder.json", "vocab.bpe") if bpe == "gpt2" else ("vocab.txt", "tokenizer_config.json")
+    )
+    out, again = tmp_path / "out", tmp_path / "again"
+    preprocess(TASKS["SST-2"], tiny.sample, out, Settings(bpe, folder))
+    assert {path.name for path in (out / "bpe").iterdir()} == {*files, "dict.txt"}
+    for name in files:
+        assert (out / "bpe" / name).read_bytes() == (folder / name).read_bytes()
+    # It is a --bpe-dir itself, and no reason to leave an old result.
+    for destination in (again, out):
+        preprocess(TASKS["SST-2"], tiny.sample, destination, Settings(bpe, out / "bpe"))
+    assert (out / "bpe").is_dir()
+    first, second = (
+        {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+        for f in (out, again)
+    )
+    assert first == second

@@ -1,0 +1,83 @@
+"""``scl-predict``: sentences to labels with probabilities."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.text_model import (
+    add_model_options,
+    loaded,
+    sentence_blocks,
+    tell_truncated,
+)
+
+if TYPE_CHECKING:
+    from scl_fairseq.inference.hub import Predictions
+
+PROG = "scl-predict"
+TSV, JSONL = "tsv", "jsonl"
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        PROG,
+        "Label sentences, one or two a line as in training: a line of output for each, as soon as\n"
+        "its block of lines is done.",
+        f"{PROG} outputs/sst2/checkpoint_best.pt < sentences.txt > labels.tsv",
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--format",
+        choices=(TSV, JSONL),
+        default=TSV,
+        help="tsv (default): with a header, the label and the probability of each label; jsonl: an "
+        "object a line",
+    )
+    return parser
+
+
+@command(PROG)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0, or 2 for bad input)."""
+    options = _parser().parse_args(argv)
+    count = 0
+    with loaded(options) as model, sentence_blocks(options, model.num_inputs) as blocks:
+        names = model.predict([]).class_names  # refused here where there is no classifier
+        if options.format == TSV:
+            print("label", *names, sep="\t", flush=True)
+        for block in blocks:
+            found = model.predict(block, max_tokens=options.batch_tokens)
+            count += model.truncated
+            sys.stdout.write(_lines(found, options.format))
+            sys.stdout.flush()
+        tell_truncated(PROG, count, model)
+    return 0
+
+
+def _lines(found: Predictions, form: str) -> str:
+    rows = zip(found.labels, found.probabilities.tolist(), strict=True)
+    if form == TSV:
+        lines = ("\t".join([label, *(f"{value:.6f}" for value in row)]) for label, row in rows)
+    else:
+        lines = (
+            json.dumps(
+                {
+                    "label": label,
+                    "probabilities": {
+                        name: round(value, 6)
+                        for name, value in zip(found.class_names, row, strict=True)
+                    },
+                },
+                ensure_ascii=False,
+            )
+            for label, row in rows
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

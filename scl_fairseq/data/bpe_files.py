@@ -1,0 +1,85 @@
+"""The files of an encoding: under which names they are found, and kept beside what needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scl_fairseq.data.choices import BPES, FASTBPE, GPT2, SENTENCEPIECE, WORDPIECE
+from scl_fairseq.files import link_or_copy
+
+DICTIONARY = "dict.txt"
+SETTINGS = "tokenizer_config.json"  # WordPiece's, where there are any
+BPE_DIR = "bpe"  # in a folder of binarised data
+# For each file the names under which it is published: the first is ours, and of those that are
+# there the first is taken.
+_NAMES = {
+    GPT2: (("encoder.json",), ("vocab.bpe",)),
+    WORDPIECE: (("vocab.txt",),),
+    SENTENCEPIECE: (("sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "*.model"),),
+    FASTBPE: (("bpecodes", "codes", "bpe.codes", "*.codes"),),
+}
+KEPT = frozenset(patterns[0] for files in _NAMES.values() for patterns in files) | {
+    DICTIONARY,
+    SETTINGS,
+}
+
+
+def needed_files(bpe: str) -> tuple[str, ...]:
+    """Names of the files without which there is no such encoding, as this package writes them."""
+    return tuple(patterns[0] for patterns in _NAMES[bpe])
+
+
+def find_files(bpe: str, folder: Path) -> dict[str, Path]:
+    """The files of an encoding, the dictionary apart, by the names that this package gives them.
+
+    Args:
+        bpe: one of ``BPES``.
+        folder: a ``--bpe-dir``.
+
+    Raises:
+        FileNotFoundError: one is missing.
+        ValueError: several could be meant.
+    """
+    found = {patterns[0]: _find(folder, patterns, bpe) for patterns in _NAMES[bpe]}
+    if bpe == WORDPIECE and (folder / SETTINGS).is_file():
+        found[SETTINGS] = folder / SETTINGS
+    return found
+
+
+def guess_bpe(folder: Path) -> str | None:
+    """The encoding whose files a folder holds; None where they are of none, or of several."""
+    found = [bpe for bpe in BPES if has_files(bpe, folder)]
+    return found[0] if len(found) == 1 else None
+
+
+def has_files(bpe: str, folder: Path) -> bool:
+    """Whether the files of an encoding are in a folder."""
+    try:
+        find_files(bpe, folder)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def keep_files(bpe: str, folder: Path, target: Path, dictionary: Path) -> None:
+    """Make ``target`` a ``--bpe-dir`` of its own, in as little space as the file system allows.
+
+    Args:
+        bpe: one of ``BPES``.
+        folder: the ``--bpe-dir`` that was used.
+        target: a folder that is not there.
+        dictionary: its ``dict.txt``.
+    """
+    target.mkdir()
+    for name, path in {**find_files(bpe, folder), DICTIONARY: dictionary}.items():
+        link_or_copy(path, target / name)
+
+
+def _find(folder: Path, patterns: tuple[str, ...], bpe: str) -> Path:
+    for pattern in patterns:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            raise ValueError(f"{folder} has several {pattern}: {', '.join(p.name for p in found)}")
+        if found:
+            return found[0]
+    raise FileNotFoundError(f"{folder} has no {' or '.join(patterns)}, which --bpe {bpe} needs")

@@ -1,0 +1,120 @@
+"""A checkpoint opened with what text needs, or refused in one line before anything is built."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairseq import checkpoint_utils
+from fairseq.dataclass.utils import overwrite_args_by_name
+from omegaconf import DictConfig, open_dict
+from torch import Tensor, nn
+
+from scl_fairseq.checkpoints.companions import BPE_OPTIONS, as_dict
+from scl_fairseq.checkpoints.loading import BrokenCheckpointError
+from scl_fairseq.data.bpe_files import find_files
+from scl_fairseq.data.dictionary import read_dictionary
+from scl_fairseq.data.encodings import Encoder, load_encoder
+from scl_fairseq.inference.text_files import TextFiles, find, find_checkpoint
+
+DEFAULT_HEAD = "sentence_classification_head"
+# Published checkpoints call the encoder a decoder.
+_WORDS = [f"{part}.sentence_encoder.embed_tokens.weight" for part in ("encoder", "decoder")]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All that the hub interface is made of.
+
+    Attributes:
+        model, cfg, task: as fairseq loads them; ``cfg.bpe`` names the files that were found.
+        text: where those files are.
+        encoder: sentences to the model's indices.
+        head: name of the classification head.
+    """
+
+    model: nn.Module
+    cfg: DictConfig
+    task: Any
+    text: TextFiles
+    encoder: Encoder
+    head: str
+
+
+def open_checkpoint(
+    path: Path,
+    data_dir: Path | None = None,
+    bpe: str | None = None,
+    bpe_dir: Path | None = None,
+) -> Opened:
+    """Open a RoBERTa checkpoint; arguments and errors are those of ``hub.load``."""
+    path = find_checkpoint(path)
+    state = _read(path)
+    text = find(path, state["cfg"], data_dir, bpe, bpe_dir)
+    head = as_dict(state["cfg"].criterion).get("classification_head_name") or DEFAULT_HEAD
+    _check_dictionary(path, state["model"], text)
+    _check_labels(path, state["model"], text, head)
+    encoder = load_encoder(text.bpe, text.bpe_dir, text.dictionary)
+    files = find_files(text.bpe, text.bpe_dir)
+    model, cfg, task = _build(path, state, text.data)
+    with open_dict(cfg):
+        options = {option: str(files[name]) for option, name in BPE_OPTIONS[text.bpe].items()}
+        cfg.bpe = {"_name": text.bpe, **options}
+    return Opened(model, cfg, task, text, encoder, head)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    except (BrokenCheckpointError, pickle.UnpicklingError) as error:
+        raise ValueError(str(error)) from error
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} is no fairseq checkpoint") from error
+    cfg, weights = state.get("cfg"), state.get("model")
+    if cfg is None or not isinstance(weights, dict):
+        raise ValueError(f"{path} is no fairseq checkpoint")
+    if not any(name in weights for name in _WORDS):
+        model = as_dict(cfg.model)
+        name = model.get("_name") or model.get("arch", "no known name")
+        raise ValueError(f"{path} is of the architecture {name}, expected a RoBERTa encoder")
+    return state
+
+
+def _check_dictionary(path: Path, weights: dict[str, Tensor], text: TextFiles) -> None:
+    dictionary = read_dictionary(text.dictionary)
+    size = dictionary.size + ("<mask>" not in dictionary.index)  # fairseq's tasks add it
+    rows = next(len(weights[name]) for name in _WORDS if name in weights)
+    if size != rows:
+        raise ValueError(
+            f"{text.dictionary} has {size} symbols, <mask> among them, but {path} embeds {rows}: "
+            "it is not the dictionary of the training"
+        )
+
+
+def _check_labels(path: Path, weights: dict[str, Tensor], text: TextFiles, head: str) -> None:
+    if not text.labels:
+        return
+    outputs = weights.get(f"classification_heads.{head}.out_proj.weight")
+    if outputs is None:
+        raise ValueError(f"{path} has no classification head {head}")
+    if len(outputs) != len(text.labels):
+        raise ValueError(
+            f"{text.data / 'label' / 'dict.txt'} has {len(text.labels)} labels "
+            f"({', '.join(text.labels)}), but {path} tells {len(outputs)} classes apart"
+        )
+
+
+def _build(path: Path, state: dict[str, Any], data: Path) -> tuple[nn.Module, DictConfig, Any]:
+    overrides = {"data": str(data.resolve()), "load_checkpoint_heads": True}
+    if state.get("args") is not None:
+        vars(state["args"]).update(overrides)
+    else:
+        overwrite_args_by_name(state["cfg"], overrides)
+    try:
+        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
+    except RuntimeError as error:
+        message = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} does not load: {message}") from error
+    return models[0], cfg, task
