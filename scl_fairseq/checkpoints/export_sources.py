@@ -12,6 +12,7 @@ from scl_fairseq.checkpoints.vocabulary import SENTENCE_PIECE
 
 ABOUT = "text.json"
 REPORT = "preprocess.json"  # what scl-preprocess says of the data it wrote
+BPE_DIR = "bpe"  # where it keeps the BPE files
 # Names under which each encoding's files are published; a checkpoint's folder tells by them which
 # encoding it is.
 BPE_FILES = {
@@ -79,7 +80,8 @@ def find_sources(
             "the binarised data"
         )
     bpe = bpe or (None if bpe_dir else _text(about, "bpe", beside))
-    bpe, files = _find_bpe(bpe_dir or beside, bpe)
+    folders = [bpe_dir] if bpe_dir else [beside, *(folder / BPE_DIR for folder in data)]
+    bpe, files = _find_bpe(folders, bpe)
     labels = about.get("labels")
     return Sources(
         dictionary=dictionary,
@@ -91,17 +93,19 @@ def find_sources(
     )
 
 
-def _find_bpe(folder: Path, bpe: str | None) -> tuple[str, tuple[Path, ...]]:
+def _find_bpe(folders: Sequence[Path], bpe: str | None) -> tuple[str, tuple[Path, ...]]:
     if bpe is not None and bpe not in BPE_FILES:
         raise ValueError(f"--bpe {bpe} has no form in transformers; has: {', '.join(BPE_FILES)}")
-    for name in [bpe] if bpe else BPE_FILES:
-        for files in BPE_FILES[name]:
-            if all((folder / file).is_file() for file in files):
-                return name, tuple(folder / file for file in files)
+    for folder in folders:
+        for name in [bpe] if bpe else BPE_FILES:
+            for files in BPE_FILES[name]:
+                if all((folder / file).is_file() for file in files):
+                    return name, tuple(folder / file for file in files)
     needed = [choices[0] for name, choices in BPE_FILES.items() if bpe in (None, name)]
     raise ValueError(
-        f"{folder} has no {' or '.join(map(' with '.join, needed))}; --bpe-dir names a folder that "
-        "has the BPE files"
+        f"{' and '.join(map(str, folders))} {'has' if len(folders) == 1 else 'have'} no "
+        f"{' or '.join(map(' with '.join, needed))}; --bpe-dir names a folder that has the BPE "
+        "files"
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scl_fairseq.checkpoints.reading import UNFIT, one_line, read_checkpoint
 from scl_fairseq.data.binarized import BinarizedData, symbols
 from scl_fairseq.inference.evaluation import LengthSortedBatches, tokens_for
-
-# What fairseq raises when it takes a file for a checkpoint that is none, or is of something else.
-_UNFIT = (
-    RuntimeError,  # a broken checkpoint, tensors of another shape
-    pickle.UnpicklingError,  # globals that are not safe
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    EOFError,
-    struct.error,
-)
-_LONGEST_SHOWN = 300  # characters of an error of fairseq's
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,7 @@ def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
     from fairseq import checkpoint_utils
     from fairseq.dataclass.utils import overwrite_args_by_name
 
-    state = _read(checkpoint)
+    state = read_checkpoint(checkpoint)
     weights = _head_weights(checkpoint, state, data)
     _check_dictionaries(checkpoint, state, data)
     try:
@@ -94,9 +79,9 @@ def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
         models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
             [str(checkpoint)], state=state
         )
-    except (OSError, *_UNFIT) as error:  # OSError: another task looks for other files
+    except (OSError, *UNFIT) as error:  # OSError: another task looks for other files
         raise ValueError(
-            f"{checkpoint} does not load with {data.folder}: {_one_line(error)}"
+            f"{checkpoint} does not load with {data.folder}: {one_line(error)}"
         ) from error
     found = Classifier(checkpoint, data, models[0], cfg, task)
     # Of a head of another size than its configuration says fairseq makes one of random weights.
@@ -104,26 +89,6 @@ def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
     if not torch.equal(loaded, weights.to(loaded)):
         raise ValueError(f"{checkpoint}: its classification head does not fit its configuration")
     return found
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    from fairseq import checkpoint_utils
-
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint))
-        if state["cfg"].get("task") is None or not isinstance(state["model"], Mapping):
-            raise TypeError("it has no task or no weights")
-    except _UNFIT as error:
-        message = _one_line(error)
-        if str(checkpoint) not in message:
-            message = f"{checkpoint} is no checkpoint of fairseq ({message})"
-        raise ValueError(message) from error
-    except OSError as error:  # in a short rest of a file torch seeks to where there is nothing
-        raise ValueError(f"{checkpoint} is truncated or damaged: {_one_line(error)}") from error
-    state["args"] = None  # of older files; fairseq has put them into cfg too
-    return state
 
 
 def _head_weights(checkpoint: Path, state: Mapping[str, Any], data: BinarizedData) -> Tensor:
@@ -176,10 +141,5 @@ def _num_embeddings(dictionary: Path) -> int:
 
     try:
         return len(SentencePredictionTask.load_dictionary(str(dictionary)))
-    except _UNFIT as error:
-        raise ValueError(f"{dictionary} is no dictionary of fairseq: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+    except UNFIT as error:
+        raise ValueError(f"{dictionary} is no dictionary of fairseq: {one_line(error)}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
 from scl_fairseq.checkpoints.companions import BPE_OPTIONS, as_dict
-from scl_fairseq.checkpoints.loading import BrokenCheckpointError
+from scl_fairseq.checkpoints.reading import one_line, read_checkpoint
 from scl_fairseq.data.bpe_files import find_files
 from scl_fairseq.data.dictionary import read_dictionary
 from scl_fairseq.data.encodings import Encoder, load_encoder
@@ -66,17 +65,9 @@ def open_checkpoint(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-    except (BrokenCheckpointError, pickle.UnpicklingError) as error:
-        raise ValueError(str(error)) from error
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{path} is no fairseq checkpoint") from error
-    cfg, weights = state.get("cfg"), state.get("model")
-    if cfg is None or not isinstance(weights, dict):
-        raise ValueError(f"{path} is no fairseq checkpoint")
-    if not any(name in weights for name in _WORDS):
-        model = as_dict(cfg.model)
+    state = read_checkpoint(path)
+    if not any(name in state["model"] for name in _WORDS):
+        model = as_dict(state["cfg"].model)
         name = model.get("_name") or model.get("arch", "no known name")
         raise ValueError(f"{path} is of the architecture {name}, expected a RoBERTa encoder")
     return state
@@ -108,13 +99,9 @@ def _check_labels(path: Path, weights: dict[str, Tensor], text: TextFiles, head:
 
 def _build(path: Path, state: dict[str, Any], data: Path) -> tuple[nn.Module, DictConfig, Any]:
     overrides = {"data": str(data.resolve()), "load_checkpoint_heads": True}
-    if state.get("args") is not None:
-        vars(state["args"]).update(overrides)
-    else:
-        overwrite_args_by_name(state["cfg"], overrides)
+    overwrite_args_by_name(state["cfg"], overrides)
     try:
         models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
     except RuntimeError as error:
-        message = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path} does not load: {message}") from error
+        raise ValueError(f"{path} does not load: {one_line(error)}") from error
     return models[0], cfg, task

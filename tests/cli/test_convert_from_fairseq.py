@@ -246,7 +246,7 @@ REFUSALS = {
     "labels of the task": ([], ["--task", "RTE"], "entailment, not_entailment, .* has 0, 1"),
     "task": ([], ["--task", "SST-3"], "unknown task"),
     "no BPE files": (without("bpe/vocab.txt"), [], "bpe has no encoder.json with vocab.bpe or"),
-    "other BPE": ([], ["--bpe", "gpt2"], "has no encoder.json with vocab.bpe"),
+    "other BPE": ([], ["--bpe", "gpt2"], " no encoder.json with vocab.bpe"),
     "hash": ([], ["--sha256", "ab12"], "has sha256"),
 }
 
