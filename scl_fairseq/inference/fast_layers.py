@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scl_fairseq.inference.linear import linear
+from scl_fairseq.products import linear
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scl_fairseq.losses.products import add_product, times_transposed
+from scl_fairseq.products import add_product, times_transposed
 
 # Rows and columns of a tile; what fits in one is not computed in tiles. On a CPU it should stay in
 # cache, on a GPU occupy the device (that number was never measured).

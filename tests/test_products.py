@@ -1,9 +1,9 @@
-"""Products of tiles: what torch's own operator gives, whichever way they are computed."""
+"""Products of matrices: what torch's own operator gives, whichever way they are computed."""
 
 import pytest
 import torch
 
-from scl_fairseq.losses import products
+from scl_fairseq import products
 
 
 @pytest.fixture(params=["as it is here", "without oneDNN"])
@@ -57,3 +57,29 @@ def test_a_torch_without_the_operator_is_noticed(monkeypatch):
 
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", refuse)
     assert not products._onednn_works()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear_is_the_module(way, dtype):
+    torch.manual_seed(0)
+    for bias in (True, False):
+        module = torch.nn.Linear(7, 5, bias=bias).to(dtype)
+        x = torch.randn(3, 4, 7, dtype=dtype)
+        expected = x @ module.weight.T
+        expected = expected + module.bias if bias else expected
+        torch.testing.assert_close(products.linear(module, x), expected)
+
+
+@torch.no_grad()
+def test_linear_runs_hooks_and_other_modules(way):
+    module, x = torch.nn.Linear(7, 5), torch.ones(2, 7)
+    hook = module.register_forward_hook(lambda module, args, output: output + 1)
+    torch.testing.assert_close(products.linear(module, x), module(x))
+    hook.remove()
+    torch.nn.utils.spectral_norm(module)
+    module.eval()
+    module.weight_orig *= 3  # the hook takes the norm's share of it
+    torch.testing.assert_close(products.linear(module, x), module(x))
+    doubled = torch.nn.Sequential(module, module.__class__(5, 5))
+    torch.testing.assert_close(products.linear(doubled, x), doubled(x))
