@@ -72,7 +72,8 @@ class ChunkedCapture:
         """Logits and embeddings of a chunk. In backward it runs again, after the context's end."""
         with HeadCapture(self._model, self._head_name) as captured:
             logits, _ = self._forward(**chunk)
-        return logits, captured.embedding(self._kind, chunk, self._padding_idx)
+        # A view would hold the hidden states of all positions, and scatter the memory between them.
+        return logits, captured.embedding(self._kind, chunk, self._padding_idx).clone()
 
 
 def _chunks(net_input: dict[str, Any], size: int, padding_idx: int) -> Iterator[dict[str, Any]]:
