@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scl_fairseq.criterions.capture import HeadCapture
+from scl_fairseq.criterions.host_memory import return_large_blocks
 
 TOKENS = ("src_tokens", "prev_output_tokens")
 
@@ -60,6 +61,8 @@ class ChunkedCapture:
 
     def _forward_in_chunks(self, **net_input: Any) -> tuple[Tensor, dict]:
         """Stands for the model's ``forward``: the whole batch's logits."""
+        if net_input["src_tokens"].device.type == "cpu":
+            return_large_blocks()
         *kept, last = _chunks(net_input, self._chunk_size, self._padding_idx)
         found = [checkpoint(self._run, chunk, use_reentrant=False) for chunk in kept]
         # Backward starts with it: its activations need not be dropped and made again.
