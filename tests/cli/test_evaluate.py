@@ -306,7 +306,7 @@ SUBMISSION = ["--glue-submission", "OUT", "--task"]
         (["CE", "--data", "DATA", "--device", "abacus"], "--device abacus: there is no such dev"),
         (["CE", "--data", "DATA", "--bootstrap", "0"], "expected a whole number from 1 on"),
         (["TEXT", "--data", "DATA"], "text.pt cannot be read"),
-        (["FOREIGN", "--data", "DATA"], "foreign.pt is no checkpoint of fairseq"),
+        (["FOREIGN", "--data", "DATA"], "foreign.pt is no fairseq checkpoint"),
         (["ENCODER", "--data", "DATA"], "model.pt is not of a classifier"),
         (["CE", "--data", "MNLI"], "tells 2 classes apart, but "),
         (["CE", "--data", "DATA", *SUBMISSION, "SST-3"], "--task 'SST-3', expected one of GLUE"),

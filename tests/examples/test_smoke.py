@@ -105,6 +105,7 @@ def test_two_processes_on_a_cpu(smoke):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_the_tsne_figure(smoke):
     folder, log = smoke("tsne/run.sh", SMOKE_TRAIN="40", SMOKE_DEV="16")
     assert (folder / "tsne" / "20.png").read_bytes().startswith(b"\x89PNG")
