@@ -89,7 +89,10 @@ def measure(
 
 
 def product(size: int, dimension: int, device: str, dtype: str) -> dict[str, float]:
-    """Seconds that as many operations as the loss of this size has take as one matrix product."""
+    """Seconds that as many operations as the loss of this size has take as one matrix product.
+
+    In float32, as the loss computes whatever the embeddings' ``dtype``.
+    """
     rows = min(size, 4096 if device == "cpu" else 16384)
     left = torch.randn(rows, dimension, device=device)
     right = torch.randn(dimension, rows, device=device)

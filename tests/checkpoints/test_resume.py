@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -109,7 +108,7 @@ def _loads(path):
 def test_nothing_whole_left_is_one_line_that_names_the_file(train, tmp_path):
     train(tmp_path, "--max-update", 2, "--no-epoch-checkpoints", "--disable-validation")
     last = tmp_path / "checkpoint_last.pt"
-    assert [path.name for path in Path(tmp_path).glob("*.pt")] == [last.name]
+    assert [path.name for path in tmp_path.glob("*.pt")] == [last.name]
     last.write_bytes(last.read_bytes()[:1000])
     done = train(tmp_path, check=False)
     assert done.returncode == 2
@@ -126,7 +125,7 @@ def test_a_truncated_start_is_named_and_nothing_stands_in_for_it(tiny, train, tm
     broken.write_bytes(whole[: len(whole) // 2])
     folder = tmp_path / "run"
     train(folder, "--max-update", 1, "--no-last-checkpoints", "--no-epoch-checkpoints")
-    assert [path.name for path in Path(folder).glob("*.pt")] == ["checkpoint_best.pt"]
+    assert [path.name for path in folder.glob("*.pt")] == ["checkpoint_best.pt"]
     done = train(folder, option, broken, check=False)
     assert done.returncode == 2
     assert f"error: {broken} is truncated or damaged" in done.stdout.splitlines()
