@@ -1,5 +1,6 @@
 """Fixtures that every part of the suite may use."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -98,6 +99,26 @@ def gpt2_files(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("gpt2") / "bpe"
     train_bpe(folder, [sentence for sentence, _ in synthetic.generate(400)], vocabulary=400)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_models(tmp_path_factory) -> Path:
+    """A folder with two small translation models, ``en-xx`` and ``xx-en``, trained once.
+
+    Several processes of one test run share it: training takes most of a minute.
+    """
+    from examples.noise import toy_models
+
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, lock = base / "toy-models", base / "toy-models.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            toy_models.make(folder)
+            (folder / "done").touch()
     return folder
 
 

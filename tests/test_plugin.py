@@ -112,6 +112,7 @@ def test_importing_the_package_is_light():
 @pytest.mark.parametrize(
     "module",
     [
+        "augment",
         "convert",
         "demo",
         "embed",

@@ -24,9 +24,7 @@ class FastBPE:
                 "--bpe fastbpe needs the package fastBPE: pip install cython setuptools && "
                 "pip install --no-build-isolation fastBPE"
             ) from None
-        if not codes.is_file():  # the library would end the process
-            raise FileNotFoundError(f"{codes} is not there")
-        _check_codes(codes)
+        check_codes(codes)
         self._bpe = fastBPE.fastBPE(str(codes))
 
     def encode_lines(self, lines: Sequence[str]) -> list[str]:
@@ -34,8 +32,15 @@ class FastBPE:
         return self._bpe.apply(list(lines))
 
 
-def _check_codes(path: Path) -> None:
-    """The library crashes on a line that is not two sub-words and a count."""
+def check_codes(path: Path) -> None:
+    """Refuse what would end or crash the process inside the library.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not two sub-words and a count.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             fields = line.split()

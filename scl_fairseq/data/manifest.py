@@ -1,4 +1,7 @@
-"""``manifest.json``: all that is needed to draw a few-shot sample once more."""
+"""``manifest.json``: all that is needed to draw a few-shot sample once more.
+
+That of an augmented sample also says how its further training rows were made.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 from scl_fairseq.data.tasks import CUSTOM, Task, custom_task, find_task
 
 PARTS = ("train", "dev", "test")
+AUGMENTATION = "augmentation"
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,11 @@ class Manifest:
         seed: of the draw.
         source_sha256: file name to checksum.
         row_ids: ids of the rows of train, dev and test.
-        label_counts: rows of each class in each of them.
+        label_counts: rows of each class in each of the files.
         columns: label column and sentence columns of a custom task.
         versions: of this package, Python and its libraries.
+        augmentation: how the rows of ``train.tsv`` beyond ``row_ids`` were made; None of a sample
+            that was only drawn.
     """
 
     task: str
@@ -44,6 +50,7 @@ class Manifest:
     label_counts: dict[str, dict[str, int]]
     columns: list[str] | None
     versions: dict[str, str]
+    augmentation: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -59,16 +66,19 @@ class Manifest:
         except ValueError as error:
             raise ValueError(f"{path}: not a sample's manifest ({error})") from None
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or {*values, AUGMENTATION} != names:
             raise ValueError(f"{path}: not a sample's manifest of this version")
         for name, is_right in _RIGHT.items():
-            if not is_right(values[name]):
+            if name in values and not is_right(values[name]):
                 raise ValueError(f"{path}: {name} is not what a sample's manifest has there")
         return cls(**values)
 
     def as_json(self) -> str:
         """Text of the file."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        values = asdict(self)
+        if self.augmentation is None:
+            del values[AUGMENTATION]
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     def find_task(self) -> Task:
         """The task that the sample is of.
@@ -124,4 +134,5 @@ _RIGHT = {
     "label_counts": lambda value: _has_parts(value, lambda of: isinstance(of, Mapping)),
     "columns": lambda value: value is None or _is_texts(value),
     "versions": lambda value: isinstance(value, Mapping),
+    AUGMENTATION: lambda value: isinstance(value, Mapping),
 }

@@ -183,16 +183,21 @@ def redraw(manifest: Manifest, data_dir: Path, out: Path, workers: int | None = 
         workers: processes; by default one for each core.
 
     Raises:
-        ValueError: a file is not the one of the manifest, or lacks a row.
+        ValueError: a file is not the one of the manifest, or lacks a row; the sample was augmented.
     """
     workers = workers or available_cores()
     _check_apart(data_dir, out)
+    if manifest.augmentation is not None:
+        raise ValueError(
+            "the manifest is of an augmented sample; the one of the sample that it was made from "
+            "draws that again, and scl-augment augments it"
+        )
     task = manifest.find_task()
     folder = open_folder(task, data_dir, splits=("train", "dev"))
     sources = {name: folder.sources[name] for name in ("train", "dev")}
     _check_sources(manifest, tuple(sources.values()))
     parts = {}
-    with replaced_folder(out, is_ours=_is_sample) as target:
+    with replaced_folder(out, is_ours=is_sample) as target:
         for name, ids in manifest.row_ids.items():
             source = sources["train" if name == "train" else "dev"]
             rows = fetch_rows(source, task, ids, workers)
@@ -252,7 +257,7 @@ def _check_sources(manifest: Manifest, sources: Sequence[Source]) -> None:
             )
 
 
-def _is_sample(folder: Path) -> bool:
+def is_sample(folder: Path) -> bool:
     """Whether a folder holds a sample and nothing else, which may be replaced."""
     files = {MANIFEST, *(f"{name}.tsv" for name in PARTS)}
     return {path.name for path in folder.iterdir()} == files
@@ -261,7 +266,7 @@ def _is_sample(folder: Path) -> bool:
 def _holds_samples(folder: Path) -> bool:
     """Whether a folder holds samples and nothing else, which may be replaced."""
     return all(
-        re.fullmatch(r"sample\d+", path.name) and path.is_dir() and _is_sample(path)
+        re.fullmatch(r"sample\d+", path.name) and path.is_dir() and is_sample(path)
         for path in folder.iterdir()
     )
 

@@ -22,9 +22,13 @@ class StableRandom:
         digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
         self._random = random.Random(int.from_bytes(digest[:8], "big"))
 
+    def uniform(self) -> float:
+        """A number from 0 to below 1."""
+        return self._random.random()
+
     def below(self, bound: int) -> int:
         """An integer from 0 to ``bound`` - 1."""
-        return int(self._random.random() * bound)
+        return int(self.uniform() * bound)
 
     def sample(self, bound: int, count: int) -> list[int]:
         """``count`` different integers below ``bound``, in random order.
