@@ -38,7 +38,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--published",
-        choices=("few-shot", "glue", "batch-size", "none"),
+        choices=("few-shot", "glue", "batch-size", "noise", "transfer", "none"),
         help="published table that stands beside (what the config names)",
     )
     parser.add_argument(

@@ -10,6 +10,7 @@ from scl_fairseq.experiments.published import (
     AVERAGE,
     GLUE,
     IN_SOURCE,
+    NOISE,
     PublishedTable,
 )
 from scl_fairseq.experiments.report_cells import (
@@ -53,10 +54,14 @@ def accuracy_table(
             )
         line.append(difference_entry(row.top_mean(CE, top), row.top_mean(SCL, top)))
         lines.append((*line, *beside.entries(row.place)))
+        if published is NOISE and _is_last_noise(row, rows):
+            place = {**row.place, NOISE.axis: AVERAGE}
+            augmented = [one for one in _of_task(row, rows) if one.place[NOISE.axis]]
+            lines.append(_average(augmented, axes, place, top, of_loss, beside))
     if published is GLUE and [str(row.place["task"]).casefold() for row in rows] == [
         task.casefold() for task in GLUE.tasks
     ]:
-        lines.append(_average(rows, axes, top, of_loss, beside))
+        lines.append(_average(rows, axes, {"task": AVERAGE}, top, of_loss, beside))
     notes = [
         "Test accuracy in percent, mean ± standard deviation (n - 1) over runs; in brackets how "
         "many runs there are, of how many where some are missing.",
@@ -72,6 +77,8 @@ def accuracy_table(
             f"{SCL}: at lambda {FIXED['scl-lambda']:g} and tau {FIXED['scl-temperature']:g}, which "
             "mostly won in the paper; they were not tuned here."
         )
+    if published and published.axis_note:
+        notes.append(published.axis_note)
     return Table(
         "accuracy",
         "Test accuracy",
@@ -81,15 +88,33 @@ def accuracy_table(
     )
 
 
+def _of_task(row: Row, rows: Sequence[Row]) -> list[Row]:
+    """The rows that differ from this one in noise alone."""
+
+    def rest(one: Row) -> dict[str, object]:
+        return {key: value for key, value in one.place.items() if key != NOISE.axis}
+
+    return [one for one in rows if rest(one) == rest(row)]
+
+
+def _is_last_noise(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether it ends a task of which all the published table's augmented sets are there."""
+    of_task = _of_task(row, rows)
+    found = {one.place[NOISE.axis] for one in of_task}
+    wanted = {value for _, value, _ in NOISE.numbers if value != AVERAGE}
+    return of_task[-1] is row and found - {0} == wanted - {0}
+
+
 def _average(
     rows: Sequence[Row],
     axes: Sequence[str],
+    place: Mapping[str, object],
     top: int,
     of_loss: Mapping[str, tuple[Column, Column]],
     beside: _Beside,
 ) -> tuple[Entry, ...]:
-    """The average over the tasks, which the paper prints too."""
-    line = [tables.setting_value(AVERAGE if axis == "task" else None) for axis in axes]
+    """The average over these rows, which the paper prints too; ``place`` names it."""
+    line = [tables.setting_value(place.get(axis)) for axis in axes]
     averages = {}
     for name, (of_top, of_all) in of_loss.items():
         means = [row.top_mean(name, top) for row in rows]
@@ -98,7 +123,7 @@ def _average(
         rest = ("",) * (len(of_top.raw) - 1)
         line += [Entry(mean.text, (*mean.raw, *rest)), tables.empty(of_all)]
     line.append(difference_entry(averages[CE], averages[SCL]))
-    return (*line, *beside.entries({"task": AVERAGE}))
+    return (*line, *beside.entries(place))
 
 
 class _Beside:
@@ -123,7 +148,7 @@ class _Beside:
         axis = self._published.axis
         number = None
         # Numbers of whole training sets do not belong beside few-shot samples of the same task.
-        if axis == "N" or place.get("N") is None:
+        if axis == "N" or place.get("N") == self._published.num_examples:
             number = self._published.find(
                 place.get("task"), place.get(axis) if axis else None, loss
             )

@@ -10,7 +10,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from scl_fairseq.experiments.result_files import CONFIG, FAILURES, LOG, RESULTS
-from scl_fairseq.experiments.sweep_config import DATA_KEYS, SweepConfig, canonical, read_config
+from scl_fairseq.experiments.sweep_config import (
+    DATA_KEYS,
+    SweepConfig,
+    canonical,
+    read_config,
+)
+from scl_fairseq.experiments.sweep_config import settings as settings_of
 
 # The criterion's own, for settings that leave them out.
 DEFAULT_LAMBDA = 0.9
@@ -202,7 +208,10 @@ def data_keys(configs: Iterable[SweepConfig | None]) -> tuple[str, ...]:
 
 
 def _check_together(results: Sequence[Result], configs: Sequence[SweepConfig | None]) -> None:
-    """One data set for each task, N, sample, ...; one encoder for each task, N, ..."""
+    """One data set for each task, N, sample, ...; one encoder for each task, N, ...
+
+    Where a config says that CE and CE+SCL start from checkpoints of their own, one for each.
+    """
     keys = data_keys(configs)
     if None in configs:  # which keys name the data is unknown
         in_grids = sorted({key for result in results for key in result.grid_keys})
@@ -210,6 +219,7 @@ def _check_together(results: Sequence[Result], configs: Sequence[SweepConfig | N
         keys = tuple(key for key in keys if key not in _NEVER_DATA)
     data: dict[tuple, Result] = {}
     encoders: dict[tuple, Result] = {}
+    by_loss = any(config is not None and _starts_by_loss(config) for config in configs)
     for result in results:
         same = data.setdefault(_part(result, keys), result)
         if same.data["sha256"] != result.data["sha256"]:
@@ -220,12 +230,20 @@ def _check_together(results: Sequence[Result], configs: Sequence[SweepConfig | N
                 f"(trial {result.trial})"
             )
         places = [key for key in keys if key not in ("sample", "seed")]
-        same = encoders.setdefault(_part(result, places), result)
+        of_loss = (result.loss,) if by_loss else ()
+        same = encoders.setdefault((*_part(result, places), *of_loss), result)
         if same.encoder_sha256 != result.encoder_sha256:
             raise ValueError(
                 f"two different encoders for {_name(result, places)} (trials {same.trial} and "
                 f"{result.trial}); report them apart"
             )
+
+
+def _starts_by_loss(config: SweepConfig) -> bool:
+    starts: dict[str, set] = {}
+    for setting in settings_of(config):
+        starts.setdefault(loss_of(setting), set()).add(setting.get("finetune-from-model"))
+    return len(starts) > 1 and len(set(map(frozenset, starts.values()))) > 1
 
 
 def _part(result: Result, keys: Iterable[str]) -> tuple:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DATA_KEYS = ("task", "N", "sample")  # they name the data; every other key is a fairseq option
-TABLES = ("few-shot", "glue", "batch-size", "none")
+# They name the data; every other key is a fairseq option. noise is the sampling temperature of an
+# augmented training set, 0 for the original.
+DATA_KEYS = ("task", "N", "noise", "sample")
+TABLES = ("few-shot", "glue", "batch-size", "noise", "transfer", "none")
 EMBEDDED = "embedded"
 CE_LAMBDA = 0
 # Without an effect on training at lambda 0.
@@ -214,6 +216,8 @@ def _check_value(key: str, value: Any, where: str, fail: Any) -> None:
         fail(where, f"expected a number greater than 0, got {value!r}")
     if key in ("batch-size", "max-epoch", "N") and not (_is_integer(value) and value > 0):
         fail(where, f"expected a positive integer, got {value!r}")
+    if key == "noise" and not (_is_number(value) and 0 <= value < float("inf")):
+        fail(where, f"expected a temperature, or 0 for the original, got {value!r}")
     if key in ("seed", "sample") and not (_is_integer(value) and value >= 0):
         fail(where, f"expected an integer from 0, got {value!r}")
 

@@ -5,7 +5,15 @@ import statistics
 import pytest
 
 from scl_fairseq.experiments import published, sweep_config
-from scl_fairseq.experiments.published import BATCH_SIZE, ELSEWHERE, FEW_SHOT, GLUE, IN_NOISE_TABLE
+from scl_fairseq.experiments.published import (
+    BATCH_SIZE,
+    ELSEWHERE,
+    FEW_SHOT,
+    GLUE,
+    IN_NOISE_TABLE,
+    NOISE,
+    TRANSFER,
+)
 
 # As the paper prints them: N, task, CE, CE+SCL.
 FEW_SHOT_LINES = """
@@ -56,6 +64,41 @@ def test_batch_size_has_ce_scl_alone():
         ("QNLI", 16): 92.1, ("QNLI", 64): 92.7, ("QNLI", 256): 92.9,
     }  # fmt: skip
     assert {loss for _, _, loss in BATCH_SIZE.numbers} == {"CE+SCL"}
+
+
+# Original, T = 0.3, 0.5, 0.7, 0.9, average of the augmented.
+NOISE_LINES = """
+SST-2 CE 91.1±1.3 92.0±1.3 91.4±1.0 91.7±1.3 90.0±0.5 91.3±1.2
+SST-2 CE+SCL 92.8±1.3 92.6±0.9 91.5±1.0 91.2±0.6 91.5±1.0 91.7±1.0
+QNLI CE 81.9±0.4 81.1±2.3 80.0±2.9 78.9±3.7 75.9±4.0 79.0±3.5
+QNLI CE+SCL 82.5±0.4 82.7±1.9 81.9±2.5 81.3±0.6 80.1±2.5 81.5±2.0
+MNLI CE 59.2±2.1 54.0±1.1 55.3±2.4 54.6±2.2 47.0±1.8 52.7±3.9
+MNLI CE+SCL 61.1±3.0 61.2±2.3 62.1±0.9 62.3±1.1 53.0±2.1 59.7±4.3
+"""
+
+
+def test_noise_and_its_averages():
+    lines = [line.split() for line in NOISE_LINES.split("\n") if line]
+    assert len(NOISE.numbers) == 6 * len(lines) == 36
+    for task, loss, *cells in lines:
+        places = (0, 0.3, 0.5, 0.7, 0.9, "average")
+        found = [NOISE.find(task, place, loss) for place in places]
+        assert [f"{one.mean}±{one.sd}" for one in found] == cells
+        mean = statistics.mean(one.mean for one in found[1:5])
+        assert found[5].mean == pytest.approx(mean, abs=0.101)
+        # The original is the few-shot table's N = 100.
+        few_shot = FEW_SHOT.find(task, 100, loss)
+        assert (found[0].mean, found[0].sd) == (few_shot.mean, few_shot.sd)
+    assert NOISE.num_examples == 100
+
+
+def test_transfer():
+    found = {(task, loss): (one.mean, one.sd) for (task, _, loss), one in TRANSFER.numbers.items()}
+    assert found == {
+        ("Amazon-2", "CE"): (87.4, 6.4), ("Amazon-2", "CE+SCL"): (90.3, 0.6),
+        ("Yelp-2", "CE"): (90.8, 2.2), ("Yelp-2", "CE+SCL"): (91.2, 0.4),
+    }  # fmt: skip
+    assert TRANSFER.num_examples == 40
 
 
 def test_what_the_paper_does_not_have_is_nothing():
