@@ -26,6 +26,7 @@ EXAMPLES = {
     "curves": f"{PROG} curves outputs/few-shot --task SST-2 --num-examples 20 --out curves.png",
     "accuracy": f"{PROG} accuracy outputs/few-shot --out accuracy --format png svg",
     "batch-size": f"{PROG} batch-size outputs/batch-size --out batch-size.png",
+    "drift": f"{PROG} drift outputs/noise/sweep --task SST-2 --out drift.png --tsne tsne.png",
 }
 ABOUT = {
     "tsne": "t-SNE of CLS embeddings, a panel for each checkpoint",
@@ -33,6 +34,7 @@ ABOUT = {
     "curves": "validation accuracy and training loss by epoch",
     "accuracy": "test accuracy against the number of labelled examples",
     "batch-size": "test accuracy and updates per second against batch size",
+    "drift": "embedding drift against the noise of training sets, from a sweep with --keep best",
 }
 
 
@@ -137,6 +139,13 @@ def _add_results_options(parser: Parser, kind: str) -> None:
             default="valid",
             help="accuracy on which set (valid); test is for looking at, never to choose by",
         )
+    if kind == "drift":
+        parser.add_argument(
+            "--tsne",
+            type=Path,
+            metavar="FILE",
+            help="t-SNE as well: of each loss the original training set and the noisiest",
+        )
     if kind in ("accuracy", "batch-size"):
         parser.add_argument(
             "--published",
@@ -160,7 +169,8 @@ def _key_and_value(text: str) -> tuple[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
     options = _parser().parse_args(argv)
-    _require("matplotlib", *(["sklearn"] if options.kind == "tsne" else []))
+    needs_tsne = options.kind == "tsne" or getattr(options, "tsne", None)
+    _require("matplotlib", *(["sklearn"] if needs_tsne else []))
 
     from scl_fairseq.experiments.plot_style import save, set_title
 
@@ -250,6 +260,8 @@ def _of_results(options: argparse.Namespace) -> Figure:
     configs = [part.config for part in parts]
     places = make_places(results, configs)
     where = dict(options.where)
+    if options.kind == "drift":
+        return _drift(options, places)
     if options.kind in ("heatmap", "curves"):
         place = find_place(places, options.task, options.num_examples, where)
         if options.kind == "heatmap":
@@ -264,6 +276,37 @@ def _of_results(options: argparse.Namespace) -> Figure:
     if options.published is None:
         table = result_figures.named_table(table, configs)
     return draw(places, options.top, table if options.published is not False else None)
+
+
+def _drift(options: argparse.Namespace, places: Sequence[Place]) -> Figure:
+    from scl_fairseq.experiments import drift
+    from scl_fairseq.experiments.checkpoint_tsne import embed_panels
+    from scl_fairseq.experiments.drift_figure import drift_figure
+    from scl_fairseq.experiments.figures import tsne_figure
+    from scl_fairseq.experiments.plot_style import format_of, save
+
+    if options.tsne:
+        format_of(options.tsne)
+    pairs = drift.find_pairs(
+        places, options.task, options.num_examples, options.top, dict(options.where)
+    )
+    first = pairs[0].clean
+    setting = first.setting
+    name = ", ".join(
+        [str(setting.get("task", "results")), *([f"N = {setting['N']}"] if "N" in setting else [])]
+    )
+    if options.tsne:
+        panels = drift.tsne_choice(pairs)
+        shown = embed_panels(
+            [drift.checkpoint_of(result) for _, result in panels],
+            Path(first.data["path"]),
+            names=[title for title, _ in panels],
+        )
+        title = f"{name}: {shown.title}"
+        save(tsne_figure(shown.embeddings, shown.labels, shown.class_names, title), options.tsne)
+        print(f"wrote {options.tsne}")
+    drifts = drift.measure(pairs, drift.embed_test_set)
+    return drift_figure(drifts, f"Embedding drift by noisy training sets, {name}")
 
 
 def _comparable(places: Sequence[Place], axis: str) -> list[Place]:
