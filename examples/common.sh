@@ -62,13 +62,21 @@ print(embedded.ENCODER_SHA256, embedded.find_encoder())')
     IFS=' ' read -r -a ENCODER_OPTIONS <"$ENCODER/options"
 }
 
-# set_up_text TASK...: look for the official files in GLUE and GPT-2's BPE in BPE_DIR; in a smoke run
-# set both to generated data and the embedded encoder's WordPiece. Sets BPE.
+# text_of TASK: the folder of a task's official files, in GLUE, of reviews in REVIEWS.
+text_of() {
+    case $1 in
+        Amazon-2 | Yelp-2) echo "$REVIEWS/$1" ;;
+        *) echo "$GLUE/$1" ;;
+    esac
+}
+
+# set_up_text TASK...: look for the official files (text_of) and GPT-2's BPE in BPE_DIR; in a smoke run
+# set them to generated data and the embedded encoder's WordPiece. Sets BPE.
 set_up_text() {
     local task
     if [ -n "$SMOKE" ]; then
         embedded_encoder
-        GLUE=$OUT/text BPE=wordpiece BPE_DIR=$ENCODER
+        GLUE=$OUT/text REVIEWS=$OUT/text BPE=wordpiece BPE_DIR=$ENCODER
         for task; do
             PYTHONPATH=$ROOT python "$ROOT/examples/smoke_data.py" \
                 "$task" "$GLUE/$task" "$SMOKE_TRAIN" "$SMOKE_DEV"
@@ -77,8 +85,16 @@ set_up_text() {
     fi
     BPE=gpt2
     for task; do
-        [ -d "$GLUE/$task" ] || fail "$GLUE/$task is missing; scripts/download_glue.sh" \
-            "--tasks $task $GLUE downloads it, GLUE=... names another folder"
+        case $task in
+            Amazon-2 | Yelp-2)
+                [ -e "$REVIEWS/$task/train.csv" ] || fail "$REVIEWS/$task/train.csv is missing; put the" \
+                    "official train.csv and test.csv there, REVIEWS=... names another folder"
+                ;;
+            *)
+                [ -d "$GLUE/$task" ] || fail "$GLUE/$task is missing; scripts/download_glue.sh" \
+                    "--tasks $task $GLUE downloads it, GLUE=... names another folder"
+                ;;
+        esac
     done
     [ -e "$BPE_DIR/vocab.bpe" ] || fail "$BPE_DIR/vocab.bpe is missing;" \
         "scripts/download_bpe.sh $BPE_DIR downloads it, BPE_DIR=... names another folder"
@@ -137,18 +153,21 @@ set_up_glue() {
     need_checkpoint "$2"
 }
 
-# draw_samples TASK N COUNT: the first COUNT samples of N examples of a task, text and binarised, in
-# OUT/few-shot/data/TASK/N. What is there, made the same way, stays.
+# draw_samples TASK N COUNT [SCL-SAMPLE-OPTION ...]: the first COUNT samples of N examples of a task,
+# text and binarised, in OUT/few-shot/data/TASK/N. What is there, made the same way, stays. The options
+# say the size in another way than by N.
 draw_samples() {
-    local folder=$OUT/few-shot/data/$1/$2 made_as index old
-    made_as="made from $GLUE/$1 with seed 1, in $BPE of $BPE_DIR"
+    local folder=$OUT/few-shot/data/$1/$2 text made_as index old size=(--num-examples "$2")
+    text=$(text_of "$1")
+    made_as="made from $text with seed 1, in $BPE of $BPE_DIR"
+    if [ $# -gt 3 ]; then size=("${@:4}") made_as="$made_as, ${*:4}"; fi
     if [ -z "$SMOKE" ] && [ "$(cat "$folder/made-as" 2>/dev/null)" = "$made_as" ] &&
         [ -e "$folder/bin/sample$(($3 - 1))" ]; then
         echo "$folder is there, $made_as"
         return
     fi
     rm -f "$folder/made-as"
-    run scl-sample --task "$1" --data-dir "$GLUE/$1" --num-examples "$2" --num-samples "$3" \
+    run scl-sample --task "$1" --data-dir "$text" "${size[@]}" --num-samples "$3" \
         --seed 1 --out "$folder/text"
     for ((index = 0; index < $3; index++)); do
         run scl-preprocess --task "$1" --data-dir "$folder/text/sample$index" --bpe "$BPE" \

@@ -1,10 +1,10 @@
-"""Small generated data in the official layout of a GLUE task, for the smoke runs of the recipes.
+"""Small generated data in the official layout of a task, for the smoke runs of the recipes.
 
 usage: python examples/smoke_data.py TASK FOLDER [NUM_TRAIN NUM_DEV]
 
-The labels can be told from the sentences. SST-2 is the project's synthetic sentiment; CoLA has
-sentences forwards and backwards; the second sentence of a pair is the first one shortened
-(entailment, paraphrase), the first one denied (contradiction) or another one.
+The labels can be told from the sentences. SST-2, Yelp-2 and Amazon-2 are the project's synthetic
+sentiment; CoLA has sentences forwards and backwards; the second sentence of a pair is the first one
+shortened (entailment, paraphrase), the first one denied (contradiction) or another one.
 """
 
 import sys
@@ -30,6 +30,7 @@ _COLUMNS = {
 FILES = {task: {"train": columns, "dev": columns} for task, columns in _COLUMNS.items()}
 FILES["MNLI"] = {"train": _MNLI_TRAIN, "dev_matched": _MNLI_DEV, "dev_mismatched": _MNLI_DEV}
 HEADERLESS = {"CoLA"}
+REVIEWS = ("Yelp-2", "Amazon-2")
 LABELS = {
     "CoLA": ("0", "1"),
     "MRPC": ("0", "1"),
@@ -43,7 +44,7 @@ def write(task: str, folder: Path, num_train: int = NUM_TRAIN, num_dev: int = NU
     """Write the training and development files of a task; labels are balanced within one.
 
     Args:
-        task: SST-2, CoLA, MRPC, RTE, QNLI or MNLI.
+        task: SST-2, CoLA, MRPC, RTE, QNLI, MNLI, Yelp-2 or Amazon-2.
         folder: where to; made if it is not there.
         num_train: rows of the training file, 2 or more.
         num_dev: rows of each development file, 2 or more.
@@ -54,10 +55,14 @@ def write(task: str, folder: Path, num_train: int = NUM_TRAIN, num_dev: int = NU
     if task == "SST-2":
         synthetic.write_corpus(folder, num_train, num_dev)
         return
-    if task not in FILES:
-        raise ValueError(f"no generated data for {task!r}, expected SST-2, {', '.join(FILES)}")
+    if task not in (*FILES, *REVIEWS):
+        known = ", ".join(("SST-2", *FILES, *REVIEWS))
+        raise ValueError(f"no generated data for {task!r}, expected {known}")
     if min(num_train, num_dev) < 2:
         raise ValueError("2 rows or more are expected in each file")
+    if task in REVIEWS:
+        _write_reviews(task, folder, num_train, num_dev)
+        return
     sizes = {name: num_train if name == "train" else num_dev for name in FILES[task]}
     sentences = [sentence for sentence, _ in synthetic.generate(sum(sizes.values()) + 1)]
     for name, columns in FILES[task].items():
@@ -67,6 +72,19 @@ def write(task: str, folder: Path, num_train: int = NUM_TRAIN, num_dev: int = NU
             values = _values(task, label, sentences.pop(), sentences[-1]) | {"index": str(index)}
             rows.append([values.get(column, "") for column in columns])
         write_text(folder / f"{name}.tsv", "".join("\t".join(row) + "\n" for row in rows))
+
+
+def _write_reviews(task: str, folder: Path, num_train: int, num_dev: int) -> None:
+    """CSV files without a header: 1 or 2, in Amazon-2 a title, and the text."""
+    # Neither the other's sentences nor, by its seed, SST-2's.
+    rows = synthetic.generate(num_train + num_dev, seed=2 + REVIEWS.index(task))
+    for name, part in (("train", rows[:num_train]), ("test", rows[num_train:])):
+        lines = []
+        for sentence, label in part:
+            title = [" ".join(sentence.split()[:3])] if task == "Amazon-2" else []
+            fields = (str(label + 1), *title, sentence)
+            lines.append(",".join(f'"{field}"' for field in fields) + "\n")
+        write_text(folder / f"{name}.csv", "".join(lines))
 
 
 def _values(task: str, label: str, sentence: str, other: str) -> dict[str, str]:

@@ -66,7 +66,7 @@ def test_the_loss_example_runs():
 
 
 JOINED = README.replace("\\\n", " ")
-COMMANDS = r"(?:scl-preprocess|scl-sample|scl-sweep|scl-report|scl-plot)"
+COMMANDS = r"(?:scl-augment|scl-preprocess|scl-sample|scl-sweep|scl-report|scl-plot)"
 OWN = sorted(set(re.findall(rf"(?m)(?:^|`)({COMMANDS} [^`#\n…]+)(?:[`#]|$)", JOINED)))
 
 

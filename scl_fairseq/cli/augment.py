@@ -14,7 +14,7 @@ from scl_fairseq.cli.task_options import at_least, positive
 from scl_fairseq.data.translation_choice import ModelChoice
 
 if TYPE_CHECKING:
-    from scl_fairseq.data.augmentation import Augmented
+    from scl_fairseq.data.augmented_sample import Augmented
     from scl_fairseq.data.paraphrase import Paraphraser
 
 PROG = "scl-augment"
@@ -95,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     choices = _check(options)
 
-    from scl_fairseq.data.augmentation import SHARD_ROWS, Settings, augment, open_sample
+    from scl_fairseq.data.augmentation import SHARD_ROWS, augment
+    from scl_fairseq.data.augmented_sample import Settings, open_sample
 
     settings = Settings(tuple(options.temperature or [None]), options.ratio, options.seed)
     open_sample(options.sample, options.task)  # refused here, before models load

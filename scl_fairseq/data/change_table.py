@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scl_fairseq.data.augmentation import Augmented
+from scl_fairseq.data.augmented_sample import Augmented
 
 HEADER = ("T", "sentences", "kept", "BLEU", "chrF", "unchanged %", "length ratio")
 

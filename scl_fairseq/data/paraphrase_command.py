@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ class ParaphraseCommand:
         if not self._words:
             raise ValueError("--command is empty")
         self._command = command
-        self.name = Path(self._words[0]).name
+        self.name = re.sub(r"\s+", "_", Path(self._words[0]).name)
 
     @property
     def needs_temperature(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BOOLEANS = ("moses_no_dash_splits", "moses_no_escape")
+FILES = ("bpe_codes", "sentencepiece_model", "data_name_or_path")
 # user_dir, which would run code, is none of them.
 ARGUMENTS = (
     *("checkpoint_file", "data_name_or_path", "tokenizer", "bpe", "bpe_codes", "bpe_separator"),

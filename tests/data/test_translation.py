@@ -209,6 +209,9 @@ def test_wrong_arguments(toy_models):
             ModelChoice.parse(["folder", word])
     with pytest.raises(ValueError, match="bpe is given twice"):
         ModelChoice.parse(["folder", "bpe=a", "bpe=b"])
+    ignored = {**BACKWARD, "sentencepiece_model": "other.model"}
+    with pytest.raises(ValueError, match=r"other\.model: .*is there, and fairseq's hub takes"):
+        load(toy_models / "xx-en", **ignored)
     with pytest.raises(ValueError, match="tokenizer=mosses: expected one of"):
         load(toy_models / "xx-en", tokenizer="mosses")
 
@@ -239,6 +242,27 @@ def test_the_languages_must_meet(forward, backward):
     with pytest.raises(ValueError, match=r"translates en-xx and --backward .* not xx-en"):
         BackTranslation(forward, forward)
     assert BackTranslation(forward, backward).name == "en-xx+xx-en"
+
+
+def test_seed_row_copy_and_sentence_name_the_random_numbers(forward, backward):
+    both = BackTranslation(forward, backward)
+    keys = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0)]
+
+    def texts(seed):
+        # The same sentence everywhere: only the numbers differ.
+        return [
+            tuple(
+                one.text for one in both.paraphrase([Request(text, key) for key in keys], 0.9, seed)
+            )
+            for text in TEXTS[:8]
+        ]
+
+    found = texts(1)
+    for one in range(len(keys)):
+        for other in range(one):
+            assert sum(row[one] != row[other] for row in found) >= 4
+    assert texts(1) == found
+    assert sum(a != b for a, b in zip(texts(2), found, strict=True)) >= 6
 
 
 class Trap:

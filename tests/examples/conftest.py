@@ -29,7 +29,7 @@ esac
 COMMANDS = (
     *("fairseq-train", "fairseq-validate", "fairseq-hydra-train"),
     *("torchrun", "srun"),
-    *("scl-sample", "scl-preprocess", "scl-sweep", "scl-report", "scl-plot"),
+    *("scl-sample", "scl-augment", "scl-preprocess", "scl-sweep", "scl-report", "scl-plot"),
 )
 
 

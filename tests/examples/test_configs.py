@@ -29,6 +29,8 @@ def read_sweep(name, *changes):
         ("few_shot", "few-shot", 3 * 3 * 10 * (1 + 6 * 4)),
         ("batch_size", "batch-size", 3 * 3 * 2),
         ("glue", "glue", 6 * 2 * 10),
+        ("noise", "noise", 3 * 5 * 10 * (1 + 6 * 4)),
+        ("transfer", "transfer", 2 * 10 * 2),
     ],
 )
 def test_sweeps_have_the_trials_of_their_table(name, published, count):
@@ -92,6 +94,28 @@ def test_the_few_shot_sweep_trains_as_its_recipe(recipe, gpt2_data, tmp_path, ta
     assert_same(trial, training(recipe("few_shot/train.sh", DATA=data, TASK=task, N=size)))
 
 
+def test_the_noise_sweep_is_the_few_shot_table_with_equal_updates(gpt2_data, tmp_path):
+    data = gpt2_data / "QNLI-bin"
+    grid = {"task": "QNLI", "N": 100, "sample": 0, "scl_lambda": 0.9, "scl_temperature": 0.3}
+    few_shot = one_trial(tmp_path, "few_shot", data, **grid)
+    assert_same(one_trial(tmp_path, "noise", data, noise=0, **grid), few_shot)
+    noisy = one_trial(tmp_path, "noise", data, noise=0.9, **grid)
+    for rows, epochs in ((100, few_shot.max_epoch), (400, noisy.max_epoch)):
+        assert epochs * math.ceil(rows / 16) == 350
+    for key in ("max_epoch", "total_num_update", "warmup_updates"):
+        setattr(noisy, key, getattr(few_shot, key))
+    assert_same(noisy, few_shot)
+
+
+def test_transfer_starts_from_the_model_of_its_loss():
+    found = {
+        (setting["scl-lambda"], setting["finetune-from-model"])
+        for setting in sweep_config.settings(read_sweep("transfer"))
+    }
+    place = "outputs/transfer/sst2-lambda{}/checkpoint_best.pt"
+    assert found == {(0, place.format("0")), (0.9, place.format("0.9"))}
+
+
 @pytest.mark.parametrize("batch", [16, 64, 256])
 def test_the_batch_size_sweep_trains_as_its_recipe(recipe, gpt2_data, tmp_path, batch):
     data = gpt2_data / "CoLA-bin"
@@ -101,7 +125,7 @@ def test_the_batch_size_sweep_trains_as_its_recipe(recipe, gpt2_data, tmp_path, 
 
 
 def test_every_folder_of_the_plan_has_its_parts():
-    for name in ("glue", "few_shot", "batch_size", "tsne"):
+    for name in ("glue", "few_shot", "batch_size", "noise", "transfer", "tsne"):
         assert (EXAMPLES / name / "README.md").exists()
         assert list((EXAMPLES / name).glob("*.sh"))
     assert [path.stem for path in CONFIGS if path.parts[-3] == "glue"] == sorted(TASK_OF)

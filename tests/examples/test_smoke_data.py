@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from examples import smoke_data
+from scl_fairseq.data import synthetic
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import TASKS
 
@@ -27,6 +28,19 @@ def test_layout_and_balance(task, tmp_path):
         share = size // len(TASKS[task].labels)
         assert counts == dict.fromkeys(TASKS[task].labels, share)
     assert all(len(row.sentences) == (2 if task in PAIRS else 1) for row in train)
+
+
+@pytest.mark.parametrize("task", smoke_data.REVIEWS)
+def test_reviews(task, tmp_path):
+    train = rows(task, tmp_path, "train.csv")
+    test = read_rows(TASKS[task], tmp_path / "test.csv")
+    assert Counter(row.label for row in train) == {"negative": 30, "positive": 30}
+    assert Counter(row.label for row in test) == {"negative": 12, "positive": 12}
+    told = dict(synthetic.generate(84, seed=2 + smoke_data.REVIEWS.index(task)))
+    for row in train:
+        (text,) = row.sentences
+        sentence = text.split(" ", 3)[3] if task == "Amazon-2" else text
+        assert row.label == ("negative", "positive")[told[sentence]]
 
 
 def test_cola_has_no_header_and_others_have(tmp_path):

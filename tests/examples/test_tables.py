@@ -4,10 +4,12 @@ import shutil
 
 import pytest
 
-from scl_fairseq.cli import plot, preprocess, report, sample, sweep
+from scl_fairseq.cli import augment, plot, preprocess, report, sample, sweep
+from scl_fairseq.data.translation_choice import ModelChoice
 from scl_fairseq.experiments import sweep_config
 
 PARSERS = {
+    "scl-augment": augment,
     "scl-sample": sample,
     "scl-preprocess": preprocess,
     "scl-sweep": sweep,
@@ -21,6 +23,9 @@ def inputs(tmp_path):
     """Official files and BPE where the recipes look for them."""
     for task in ("SST-2", "CoLA", "MRPC", "RTE", "QNLI", "MNLI"):
         (tmp_path / "glue" / task).mkdir(parents=True)
+    for task in ("Amazon-2", "Yelp-2"):
+        (tmp_path / "reviews" / task).mkdir(parents=True)
+        (tmp_path / "reviews" / task / "train.csv").touch()
     (tmp_path / "gpt2_bpe").mkdir()
     (tmp_path / "gpt2_bpe" / "vocab.bpe").touch()
 
@@ -107,6 +112,74 @@ def test_a_table_can_be_narrowed(recipe, inputs):
     }  # fmt: skip
 
 
+def test_the_noise_table(recipe, inputs, tmp_path):
+    done = recipe("noise/run.sh", TASKS="QNLI", NUM_SAMPLES=2)
+    assert (done.code, done.errors) == (0, "")
+    draw = ["scl-sample", *["scl-preprocess"] * 2]
+    of_sample = ["scl-augment", *["scl-preprocess"] * 5]
+    assert names(done) == [*draw, *of_sample, *of_sample, "scl-sweep", "scl-report"]
+    first, second = (parse(call) for call in done.calls if call[0] == "scl-augment")
+    assert str(first.sample) == "outputs/few-shot/data/QNLI/100/text/sample0"
+    assert str(second.out) == "outputs/noise/data/QNLI/text/sample1"
+    assert (first.temperature, first.ratio, first.fp16) == ([0.3, 0.5, 0.7, 0.9], 3, True)
+    there, back = (ModelChoice.parse(words) for words in (first.forward, first.backward))
+    assert (there.place, back.place) == ("transformer.wmt19.en-de", "transformer.wmt19.de-en")
+    assert there.arguments["checkpoint_file"].count(":") == 3
+    sources = [str(parse(call).data_dir) for call in done.calls if call[0] == "scl-preprocess"]
+    text = "outputs/noise/data/QNLI/text/sample0"
+    assert sources[2:7] == [str(first.sample), *(f"{text}/T{t:g}" for t in first.temperature)]
+    settings = planned(done.calls[-2])
+    assert len(settings) == 5 * 2 * 25
+    path = "outputs/noise/data/{task}/bin/T{noise}/sample{sample}"
+    assert all((tmp_path / path.format_map(setting)).is_dir() for setting in settings)
+    assert parse(done.calls[-2]).keep == "none"
+    figures = recipe("noise/run.sh", TASKS="QNLI", NUM_SAMPLES=1, KEEP="best", GPUS="1,2")
+    assert names(figures)[-1] == "scl-plot"
+    assert parse(figures.calls[-1]).kind == "drift"
+
+
+def test_the_transfer_table(recipe, inputs, tmp_path):
+    label = tmp_path / "outputs" / "data" / "SST-2-bin" / "label"
+    label.mkdir(parents=True)
+    for split in ("train", "test"):
+        (label / f"{split}.idx").touch()
+    done = recipe("transfer/run.sh", NUM_SAMPLES=2, GPUS=2)
+    assert (done.code, done.errors) == (0, "")
+    training, draw = ["fairseq-train", "fairseq-validate"], ["scl-sample", *["scl-preprocess"] * 2]
+    assert names(done) == [*training * 2, *draw * 2, "scl-sweep", "scl-report"]
+    trained = [call for call in done.calls if call[0] == "fairseq-train"]
+
+    def told(call, option):
+        return call[call.index(option) + 1]
+
+    assert [told(call, "--scl-lambda") for call in trained] == ["0", "0.9"]
+    assert {told(call, "--distributed-world-size") for call in trained} == {"2"}
+    saved = [f"{told(call, '--save-dir')}/checkpoint_best.pt" for call in trained]
+    drawn = [parse(call) for call in done.calls if call[0] == "scl-sample"]
+    assert [one.per_class for one in drawn] == [20, 20]
+    assert [str(one.data_dir) for one in drawn] == ["reviews/Amazon-2", "reviews/Yelp-2"]
+    settings = planned(done.calls[-2])
+    assert len(settings) == 2 * 2 * 2
+    path = "outputs/few-shot/data/{task}/{N}/bin/sample{sample}"
+    assert all((tmp_path / path.format_map(setting)).is_dir() for setting in settings)
+    assert {(one["scl-lambda"], one["finetune-from-model"]) for one in settings} == {
+        (0, saved[0]),
+        (0.9, saved[1]),
+    }
+    assert all("classification-head-name" not in one for one in settings)
+    # What is trained and drawn stays, whichever head; results of the two are kept apart.
+    new = recipe("transfer/run.sh", NUM_SAMPLES=2, HEAD="new")
+    assert names(new) == ["scl-sweep", "scl-report"]
+    assert {one["classification-head-name"] for one in planned(new.calls[0])} == {"transfer_head"}
+    assert parse(new.calls[0]).out != parse(done.calls[-2]).out
+    wrong = recipe("transfer/run.sh", HEAD="old")
+    assert (wrong.code, wrong.calls) == (2, [])
+    (tmp_path / "reviews" / "Yelp-2" / "train.csv").unlink()
+    missing = recipe("transfer/run.sh")
+    assert (missing.code, missing.calls) == (2, [])
+    assert "reviews/Yelp-2/train.csv is missing" in missing.errors
+
+
 @pytest.mark.parametrize(("code", "reported"), [(1, True), (2, False), (130, False)])
 def test_failed_trials_are_reported_and_told(recipe, inputs, code, reported):
     done = recipe("batch_size/run.sh", FAIL="scl-sweep", CODE=code)
@@ -157,6 +230,8 @@ def test_the_tsne_figures(recipe, inputs, tmp_path):
         ("glue/run.sh", "large"),
         ("batch_size/run.sh", "base"),
         ("tsne/run.sh", "large"),
+        ("noise/run.sh", "large"),
+        ("transfer/run.sh", "large"),
     ],
 )
 def test_what_is_missing_is_told_before_anything_starts(recipe, inputs, tmp_path, file, size):
