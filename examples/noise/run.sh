@@ -50,14 +50,17 @@ if [ -n "$SMOKE" ] && [ ! -e "$MODELS/xx-en/model.pt" ]; then
     PYTHONPATH=$ROOT run python "$ROOT/examples/noise/toy_models.py" "$MODELS"
 fi
 
-# binarize TASK TEXT DESTINATION: what is there stays, unless the text is newer.
+# binarize TASK TEXT DESTINATION: what is there stays, unless the text is newer or the BPE another.
 binarize() {
-    if [ -z "$SMOKE" ] && [ -e "$3/preprocess.json" ] &&
-        [ "$3/preprocess.json" -nt "$2/manifest.json" ]; then
-        echo "$3 is there"
+    local made_as="in $BPE of $BPE_DIR"
+    if [ -z "$SMOKE" ] && [ "$(cat "$3.made-as" 2>/dev/null)" = "$made_as" ] &&
+        [ "$3.made-as" -nt "$2/manifest.json" ]; then
+        echo "$3 is there, $made_as"
         return
     fi
+    rm -f "$3.made-as"
     run scl-preprocess --task "$1" --data-dir "$2" --bpe "$BPE" --bpe-dir "$BPE_DIR" --destdir "$3"
+    echo "$made_as" >"$3.made-as"
 }
 
 data=$OUT/noise/data

@@ -302,7 +302,7 @@ def _drift(options: argparse.Namespace, places: Sequence[Place]) -> Figure:
             Path(first.data["path"]),
             names=[title for title, _ in panels],
         )
-        title = f"{name}: {shown.title}"
+        title = options.title or f"{name}: {shown.title}"
         save(tsne_figure(shown.embeddings, shown.labels, shown.class_names, title), options.tsne)
         print(f"wrote {options.tsne}")
     drifts = drift.measure(pairs, drift.embed_test_set)
