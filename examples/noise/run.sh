@@ -13,7 +13,7 @@ SMOKE_TRAIN=${SMOKE_TRAIN:-112} # more than the 100 that are drawn
 GPUS=${GPUS:-} # which, by number, e.g. 0,1; all by default
 small=() title=()
 if [ -n "$SMOKE" ]; then
-    TASKS=${TASKS:-SST-2} NUM_SAMPLES=${NUM_SAMPLES:-1} TEMPERATURES=${TEMPERATURES:-0.3 0.9}
+    TASKS=${TASKS:-SST-2} NUM_SAMPLES=${NUM_SAMPLES:-1} TEMPERATURES=${TEMPERATURES:-0.9}
     RATIO=${RATIO:-1} KEEP=${KEEP:-best}
     MODELS=${SMOKE_MODELS:-$OUT/models}
     FORWARD="$MODELS/en-xx checkpoint_file=model1.pt:model2.pt tokenizer=moses bpe=fastbpe"

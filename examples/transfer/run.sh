@@ -12,7 +12,7 @@ set -euo pipefail
 small=()
 if [ -n "$SMOKE" ]; then
     NUM_SAMPLES=${NUM_SAMPLES:-1}
-    small=(--set encoder=null)
+    small=(--set encoder=null --set options.validate-interval=1 --set options.save-interval=1)
 fi
 TASKS=${TASKS:-Amazon-2 Yelp-2}
 NUM_SAMPLES=${NUM_SAMPLES:-10}

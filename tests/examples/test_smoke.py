@@ -108,8 +108,9 @@ def test_two_processes_on_a_cpu(smoke):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_the_noise_table(smoke, toy_models):
-    folder, log = smoke("noise/run.sh", SMOKE_MODELS=str(toy_models), TEMPERATURES="0.9")
+    folder, log = smoke("noise/run.sh", SMOKE_MODELS=str(toy_models))
     sweep = folder / "noise" / "sweep"
     found = [record["setting"] for record in results(sweep)]
     places = [(one["noise"], one["scl-lambda"]) for one in found]
@@ -131,6 +132,7 @@ def test_the_noise_table(smoke, toy_models):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_the_transfer_table(smoke):
     folder, log = smoke("transfer/run.sh", TASKS="Yelp-2", SMOKE_TRAIN="56", SMOKE_DEV="16")
     found = results(folder / "transfer" / "sweep-head-keep")
