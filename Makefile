@@ -55,6 +55,8 @@ bench: setup
 	$(RUN)/python -m benchmarks.preprocess --record
 	$(RUN)/python -m benchmarks.sweep --record
 	$(RUN)/python -m benchmarks.embed --record
+	$(RUN)/python -m benchmarks.packed --record
+	$(RUN)/python -m benchmarks.packed_accuracy --record
 
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi

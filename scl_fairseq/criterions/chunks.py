@@ -55,8 +55,8 @@ class ChunkedCapture:
     def __exit__(self, *exc_info) -> None:
         del self._model.forward
 
-    def embedding(self, kind: str, net_input: dict, padding_idx: int) -> Tensor:
-        """The sentence embedding of the whole batch, (B, C); arguments as they were said before."""
+    def embedding(self, net_input: dict, padding_idx: int) -> Tensor:
+        """The sentence embedding of the whole batch, (B, C)."""
         return self._embedding
 
     def _forward_in_chunks(self, **net_input: Any) -> tuple[Tensor, dict]:
@@ -73,10 +73,10 @@ class ChunkedCapture:
 
     def _run(self, chunk: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Logits and embeddings of a chunk. In backward it runs again, after the context's end."""
-        with HeadCapture(self._model, self._head_name) as captured:
+        with HeadCapture(self._model, self._head_name, self._kind) as captured:
             logits, _ = self._forward(**chunk)
         # A view would hold the hidden states of all positions, and scatter the memory between them.
-        return logits, captured.embedding(self._kind, chunk, self._padding_idx).clone()
+        return logits, captured.embedding(chunk, self._padding_idx).clone()
 
 
 def _chunks(net_input: dict[str, Any], size: int, padding_idx: int) -> Iterator[dict[str, Any]]:

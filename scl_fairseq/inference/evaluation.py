@@ -2,12 +2,12 @@
 
 The head of a fine-tuned model reads one vector a sentence. Once these are known, the loss and
 accuracy of any batch follow from the head alone, whatever batches the encoder ran in: examples of
-similar length go through it together, and of the last layer only the first position is computed.
+similar length go through it together, without padding where the model can be packed, and of the
+last layer only the first position is computed.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scl_fairseq.inference.fast_layers import last_layer_at_first_position
+from scl_fairseq.models.packed_encoder import packed
 
 # Tokens in a batch, padding included. Small enough for a CPU's cache, large enough for a GPU.
 CPU_TOKENS = 1024
@@ -113,7 +113,7 @@ def read_dataset(
     logits, targets, indices = [], [], []
     done = 0
     try:
-        with last_layer_at_first_position(model) if reads_one else contextlib.nullcontext():
+        with packed(model, first_only=reads_one):
             for batch in batches.batches:
                 output, _ = model(
                     **_to_device(batch["net_input"], device),
