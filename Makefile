@@ -7,7 +7,8 @@ PYTHON :=
 DEMO :=
 
 RUN = "$(VENV)"/bin
-PARALLEL := -n auto --dist worksteal
+# By file: what the tests of a file share is made once, not once on each core.
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: help setup demo smoke test test-slow test-interpreters lint format bench clean
 

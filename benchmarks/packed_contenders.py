@@ -9,7 +9,6 @@ the first; in float32 on a CPU, on a GPU in bf16 and by events.
 """
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
