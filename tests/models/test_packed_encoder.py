@@ -55,7 +55,7 @@ def outputs_and_gradients(model, tokens, reads_first):
         features, _ = model(tokens, features_only=True)
     read = features[:, 0] if reads_first else features[tokens.ne(1)]
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(read.shape, generator=generator).to(read.dtype)
+    weights = torch.randn(read.shape, generator=generator).to(read)
     (logits.square().sum() + (read * weights).sum()).backward()
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
@@ -329,3 +329,32 @@ def test_what_cannot_be_packed_is_refused():
     model.encoder.sentence_encoder.__class__ = Encoder
     with pytest.raises(ValueError, match="its encoder is a Encoder"):
         pack(model)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("reads_first", [True, False], ids=["first", "all"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu(dtype, reads_first):
+    wide, stock = (two_of(**NO_DROPOUT)[0] for _ in range(2))
+    ours = two_of(**NO_DROPOUT)[1]
+    tokens = sentences(LENGTHS["ragged"])
+    expected, expected_grads = outputs_and_gradients(wide.to(dtype).double(), tokens, reads_first)
+    errors = {}
+    for name, model in (("stock", stock), ("ours", ours)):
+        model = model.to("cuda", dtype)
+        found, grads = outputs_and_gradients(model, tokens.cuda(), reads_first)
+        errors[name] = [
+            relative_difference({key: value.cpu() for key, value in doubled(one).items()}, other)
+            for one, other in ((found, expected), (grads, expected_grads))
+        ]
+    for one, other in zip(errors["ours"], errors["stock"], strict=True):
+        assert one < max(1e-5, 1.5 * other)
+
+
+@pytest.mark.gpu
+def test_trains_with_dropout_on_a_gpu():
+    model = two_of(dropout=0.2, attention_dropout=0.3)[1].cuda()
+    tokens = sentences(LENGTHS["ragged"]).cuda()
+    drawn = [outputs_and_gradients(model, tokens, True)[0]["logits"] for _ in range(2)]
+    assert not torch.equal(*drawn)
+    assert all(logits.isfinite().all() for logits in drawn)
