@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 
-from fairseq.models.roberta.model import RobertaClassificationHead
 from torch import Tensor, nn
 
-from scl_fairseq.models.packed_encoder import reading_first_position
+from scl_fairseq.models.packed_encoder import reading_first_position, reads_first_position
 
 EMBEDDINGS = ("cls", "pooled", "mean")
 
@@ -66,7 +65,7 @@ class HeadCapture:
             hooks.append(self._decoder.register_forward_hook(self._on_decoder_output))
         for hook in hooks:
             self._context.callback(hook.remove)
-        if self._kind != "mean" and type(self._head) is RobertaClassificationHead:
+        if self._kind != "mean" and reads_first_position(self._head):
             self._context.enter_context(reading_first_position(self._model))
         return self
 

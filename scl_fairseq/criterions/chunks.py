@@ -7,6 +7,7 @@ activation checkpointing). So memory is that of one chunk, whatever the batch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scl_fairseq.criterions.capture import HeadCapture
-from scl_fairseq.criterions.host_memory import return_large_blocks
+from scl_fairseq.criterions.host_memory import return_freed_memory
+from scl_fairseq.models.packed_encoder import packed
 
 TOKENS = ("src_tokens", "prev_output_tokens")
 
@@ -61,8 +63,6 @@ class ChunkedCapture:
 
     def _forward_in_chunks(self, **net_input: Any) -> tuple[Tensor, dict]:
         """Stands for the model's ``forward``: the whole batch's logits."""
-        if net_input["src_tokens"].device.type == "cpu":
-            return_large_blocks()
         *kept, last = _chunks(net_input, self._chunk_size, self._padding_idx)
         found = [checkpoint(self._run, chunk, use_reentrant=False) for chunk in kept]
         # Backward starts with it: its activations need not be dropped and made again.
@@ -73,7 +73,13 @@ class ChunkedCapture:
 
     def _run(self, chunk: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Logits and embeddings of a chunk. In backward it runs again, after the context's end."""
-        with HeadCapture(self._model, self._head_name, self._kind) as captured:
+        with contextlib.ExitStack() as stack:
+            if chunk["src_tokens"].device.type == "cpu":
+                return_freed_memory()
+                # What computing twice costs, computing no padding and by faster products gives.
+                stack.enter_context(packed(self._model, first_only=False))
+            captured = HeadCapture(self._model, self._head_name, self._kind)
+            stack.enter_context(captured)
             logits, _ = self._forward(**chunk)
         # A view would hold the hidden states of all positions, and scatter the memory between them.
         return logits, captured.embedding(chunk, self._padding_idx).clone()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scl_fairseq.models.packed_encoder import packed
+from scl_fairseq.models.packed_encoder import packed, reads_first_position
 
 # Tokens in a batch, padding included. Small enough for a CPU's cache, large enough for a GPU.
 CPU_TOKENS = 1024
@@ -62,10 +62,8 @@ def batches_by_length(lengths: Sequence[int] | np.ndarray, max_tokens: int) -> l
 
 def can_read(model: nn.Module, head_name: str) -> bool:
     """Whether the head reads nothing but one vector, which is so for stock RoBERTa heads."""
-    from fairseq.models.roberta.model import RobertaClassificationHead
-
     heads = getattr(model, "classification_heads", {})
-    return head_name in heads and type(heads[head_name]) is RobertaClassificationHead
+    return head_name in heads and reads_first_position(heads[head_name])
 
 
 @dataclass(frozen=True)

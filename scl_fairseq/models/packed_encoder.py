@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
+from fairseq.models.roberta.model import RobertaClassificationHead
 from fairseq.models.transformer import TransformerEncoder
 from fairseq.modules import LearnedPositionalEmbedding, MultiheadAttention
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
@@ -125,7 +126,7 @@ def packed(model: nn.Module, first_only: bool) -> Iterator[None]:
     """Pack a model where that is possible, for a while.
 
     Args:
-        model: without wrappers.
+        model: with its wrappers.
         first_only: see :func:`reading_first_position`.
     """
     encoder = find_encoder(model)
@@ -138,6 +139,11 @@ def packed(model: nn.Module, first_only: bool) -> Iterator[None]:
     finally:
         if encoder is not None:
             encoder.__class__ = before
+
+
+def reads_first_position(head: nn.Module) -> bool:
+    """Whether a classification head reads nothing else, which is so for stock RoBERTa heads."""
+    return type(head) is RobertaClassificationHead
 
 
 def find_encoder(model: nn.Module) -> nn.Module | None:
