@@ -2,7 +2,8 @@
 
 Activations of a chunk are dropped after its forward and computed again in backward, with the same
 random numbers, when its turn comes (the idea of Gao et al., arXiv 2101.06983, by torch's own
-activation checkpointing). So memory is that of one chunk, whatever the batch.
+activation checkpointing). So memory is that of one chunk, whatever the batch. On a CPU a chunk has
+no padding either, where the model can be packed.
 """
 
 from __future__ import annotations
