@@ -147,7 +147,7 @@ class _GroupedAttention(torch.autograd.Function):
 
 
 def _dropped(weights: Tensor, mask: Tensor, dropout: float) -> Tensor:
-    return (weights * mask).mul_(1 / (1 - dropout))
+    return (weights * mask).mul_(1 / (1 - dropout) if dropout < 1 else 0.0)
 
 
 def _softmax(queries: Tensor, keys: Tensor, group: Group, heads: int, scaling: float) -> Tensor:

@@ -80,6 +80,13 @@ def test_dropout_keeps_the_mean():
     assert torch.stack(drawn).std(dim=0).min() > 0.01
 
 
+def test_all_weights_dropped():
+    packing, parts = case([3, 2], in_groups=True)
+    found = attend(*parts, packing, HEADS, SCALING, 1.0)
+    found.sum().backward()
+    assert not any(tensor.any() for tensor in (found, *(part.grad for part in parts)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype):
     packing, parts = case([5, 1, 9], in_groups=True)
