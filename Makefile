@@ -7,7 +7,8 @@ PYTHON :=
 DEMO :=
 
 RUN = "$(VENV)"/bin
-PARALLEL := -n auto --dist worksteal
+# By file: what the tests of a file share is made once, not once on each core.
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: help setup demo smoke test test-slow test-interpreters lint format bench clean
 
@@ -55,6 +56,8 @@ bench: setup
 	$(RUN)/python -m benchmarks.preprocess --record
 	$(RUN)/python -m benchmarks.sweep --record
 	$(RUN)/python -m benchmarks.embed --record
+	$(RUN)/python -m benchmarks.packed --record
+	$(RUN)/python -m benchmarks.packed_accuracy --record
 
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi

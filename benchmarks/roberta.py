@@ -1,4 +1,4 @@
-"""What benchmarks train: RoBERTa of roberta-base's size with random weights, on random words."""
+"""What benchmarks train: RoBERTa with random weights, by default of roberta-base's size."""
 
 import argparse
 from types import SimpleNamespace
@@ -9,6 +9,13 @@ from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta.model import roberta_base_architecture
 
 VOCABULARY = 50265
+# layers, width, width of the feed-forward, heads
+SIZES = {
+    "MiniLM": (6, 384, 1536, 12),
+    "base": (12, 768, 3072, 12),
+    "large": (24, 1024, 4096, 16),
+}
+PAD = 1
 HEAD = "sentence_classification_head"
 
 
@@ -27,10 +34,17 @@ def make_task() -> SimpleNamespace:
     )
 
 
-def make_model(task: SimpleNamespace) -> RobertaModel:
+def make_model(task: SimpleNamespace, size: str = "base") -> RobertaModel:
     """The model with its head, in training mode, the same one each time."""
     torch.manual_seed(0)
-    args = argparse.Namespace(max_positions=512)
+    layers, width, inner, heads = SIZES[size]
+    args = argparse.Namespace(
+        max_positions=512,
+        encoder_layers=layers,
+        encoder_embed_dim=width,
+        encoder_ffn_embed_dim=inner,
+        encoder_attention_heads=heads,
+    )
     roberta_base_architecture(args)
     model = RobertaModel.build_model(args, task)
     model.register_classification_head(HEAD, num_classes=2)
@@ -46,10 +60,7 @@ def make_words(size: int, tokens: int) -> torch.Tensor:
 def make_sample(words: torch.Tensor, labels: torch.Tensor) -> dict:
     """A batch as fairseq's task makes it."""
     return {
-        "net_input": {
-            "src_tokens": words,
-            "src_lengths": torch.full((len(words),), words.size(1), device=words.device),
-        },
+        "net_input": {"src_tokens": words, "src_lengths": words.ne(PAD).sum(dim=1)},
         "target": labels.view(-1, 1),
         "ntokens": words.numel(),
     }

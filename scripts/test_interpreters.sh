@@ -27,7 +27,7 @@ for version in 3.10 3.11 3.12 3.13; do
     fi
     echo "== Python $version ($python)"
     if scripts/setup_env.sh ".venvs/$version" "$python" &&
-        ".venvs/$version/bin/python" -m pytest -q -n auto --dist worksteal -m "not slow" "$@"; then
+        ".venvs/$version/bin/python" -m pytest -q -n auto --dist loadfile -m "not slow" "$@"; then
         outcome=passed
     else
         outcome=FAILED failed=1

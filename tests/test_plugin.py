@@ -22,16 +22,25 @@ ARROWS = {
     "files": set(),
     "metrics": set(),
     "distributed": set(),
-    "criterions": {"losses", "distributed", "metrics"},
+    "models": {"products"},
+    "criterions": {"losses", "distributed", "metrics", "models"},
     "data": BASE,
     "checkpoints": BASE,
-    "inference": {"data", "checkpoints", "metrics", "products", *BASE},
+    "inference": {"data", "checkpoints", "metrics", "models", *BASE},
     "experiments": {"inference", "data", "checkpoints", *BASE},
     "cli": {"experiments", "inference", "data", "checkpoints", *BASE},
     "plugin": {"criterions", "data", "checkpoints"},
     "__init__": {"plugin", "inference"},
 }
-MAY_IMPORT_FAIRSEQ = {"criterions", "checkpoints", "inference", "plugin", "data", "experiments"}
+MAY_IMPORT_FAIRSEQ = {
+    "criterions",
+    "models",
+    "checkpoints",
+    "inference",
+    "plugin",
+    "data",
+    "experiments",
+}
 
 
 def python(code, **kwargs):

@@ -71,6 +71,39 @@ def test_linear_is_the_module(way, dtype):
         torch.testing.assert_close(products.linear(module, x), expected)
 
 
+@pytest.mark.parametrize("is_strided", [False, True])
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 5), (1, 5)])
+def test_affine_has_the_gradients_of_the_sums(way, shape, has_bias, is_strided):
+    """Against sums in float64."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(shape), torch.randn(6, 5), torch.randn(6)
+    given = [part.requires_grad_() for part in (x, weight, bias)]
+    wide = [part.detach().double().requires_grad_() for part in given]
+    expected = (wide[0][..., None, :] * wide[1]).sum(dim=-1) + (wide[2] if has_bias else 0)
+    found = products.affine(x, weight, bias if has_bias else None)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    grad = torch.randn(*shape[:-1], 6)
+    if is_strided:
+        grad = torch.stack([grad, grad], dim=-1)[..., 0]
+    found.backward(grad)
+    expected.backward(grad.double())
+    for one, other in zip(given, wide, strict=True):
+        if other.grad is None:
+            assert one.grad is None
+            continue
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_what_is_frozen_gets_no_gradient(way, frozen):
+    given = [torch.randn(3, 5), torch.randn(6, 5), torch.randn(6)]
+    for index, part in enumerate(given):
+        part.requires_grad_(index != frozen)
+    products.affine(*given).sum().backward()
+    assert [part.grad is None for part in given] == [index == frozen for index in range(3)]
+
+
 @torch.no_grad()
 def test_linear_runs_hooks_and_other_modules(way):
     module, x = torch.nn.Linear(7, 5), torch.ones(2, 7)

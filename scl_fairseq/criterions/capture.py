@@ -7,7 +7,11 @@ makes, whatever the model: RoBERTa's head is handed all positions, BART's the la
 
 from __future__ import annotations
 
+import contextlib
+
 from torch import Tensor, nn
+
+from scl_fairseq.models.packed_encoder import reading_first_position, reads_first_position
 
 EMBEDDINGS = ("cls", "pooled", "mean")
 
@@ -18,6 +22,8 @@ class HeadCapture:
     Args:
         model: a fairseq model with ``classification_heads``, wrapped for DDP or not.
         head_name: which head.
+        kind: the embedding that will be asked for; others may be wrong, since a packed model
+            computes only what the head and this one read.
 
     Raises:
         ValueError: the model has no such head.
@@ -29,7 +35,7 @@ class HeadCapture:
         logits: the head's output, (B, num_classes).
     """
 
-    def __init__(self, model: nn.Module, head_name: str):
+    def __init__(self, model: nn.Module, head_name: str, kind: str):
         # torch's DDP hides the model's attributes; fairseq's wrappers forward them.
         if not hasattr(model, "classification_heads") and hasattr(model, "module"):
             model = model.module
@@ -41,7 +47,9 @@ class HeadCapture:
             )
         self._head = heads[head_name]
         self._decoder = getattr(model, "decoder", None)
-        self._handles: list = []
+        self._kind = kind
+        self._model = model
+        self._context = contextlib.ExitStack()
         self.features: Tensor | None = None
         self.decoder_states: Tensor | None = None
         self.pooled: Tensor | None = None
@@ -55,28 +63,28 @@ class HeadCapture:
         ]
         if self._decoder is not None:
             hooks.append(self._decoder.register_forward_hook(self._on_decoder_output))
-        self._handles = hooks
+        for hook in hooks:
+            self._context.callback(hook.remove)
+        if self._kind != "mean" and reads_first_position(self._head):
+            self._context.enter_context(reading_first_position(self._model))
         return self
 
     def __exit__(self, *exc_info) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._context.close()
 
-    def embedding(self, kind: str, net_input: dict, padding_idx: int) -> Tensor:
+    def embedding(self, net_input: dict, padding_idx: int) -> Tensor:
         """The sentence embedding that ``--scl-embedding`` names.
 
         Args:
-            kind: ``cls``, ``pooled`` or ``mean``.
             net_input: the batch's ``net_input``; ``mean`` reads its padding from it.
             padding_idx: index of ``<pad>``.
 
         Returns:
             (B, C); ``mean`` in float32 for half-precision features, else the features' dtype.
         """
-        if kind == "pooled":
+        if self._kind == "pooled":
             return self.pooled
-        if kind == "cls":
+        if self._kind == "cls":
             return self.features[:, 0] if self.features.dim() == 3 else self.features
         if self.decoder_states is not None:
             return masked_mean(self.decoder_states, net_input["prev_output_tokens"], padding_idx)

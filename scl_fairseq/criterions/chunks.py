@@ -2,11 +2,13 @@
 
 Activations of a chunk are dropped after its forward and computed again in backward, with the same
 random numbers, when its turn comes (the idea of Gao et al., arXiv 2101.06983, by torch's own
-activation checkpointing). So memory is that of one chunk, whatever the batch.
+activation checkpointing). So memory is that of one chunk, whatever the batch. On a CPU a chunk has
+no padding either, where the model can be packed.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scl_fairseq.criterions.capture import HeadCapture
-from scl_fairseq.criterions.host_memory import return_large_blocks
+from scl_fairseq.criterions.host_memory import return_freed_memory
+from scl_fairseq.models.packed_encoder import packed
 
 TOKENS = ("src_tokens", "prev_output_tokens")
 
@@ -55,14 +58,12 @@ class ChunkedCapture:
     def __exit__(self, *exc_info) -> None:
         del self._model.forward
 
-    def embedding(self, kind: str, net_input: dict, padding_idx: int) -> Tensor:
-        """The sentence embedding of the whole batch, (B, C); arguments as they were said before."""
+    def embedding(self, net_input: dict, padding_idx: int) -> Tensor:
+        """The sentence embedding of the whole batch, (B, C)."""
         return self._embedding
 
     def _forward_in_chunks(self, **net_input: Any) -> tuple[Tensor, dict]:
         """Stands for the model's ``forward``: the whole batch's logits."""
-        if net_input["src_tokens"].device.type == "cpu":
-            return_large_blocks()
         *kept, last = _chunks(net_input, self._chunk_size, self._padding_idx)
         found = [checkpoint(self._run, chunk, use_reentrant=False) for chunk in kept]
         # Backward starts with it: its activations need not be dropped and made again.
@@ -73,10 +74,16 @@ class ChunkedCapture:
 
     def _run(self, chunk: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Logits and embeddings of a chunk. In backward it runs again, after the context's end."""
-        with HeadCapture(self._model, self._head_name) as captured:
+        with contextlib.ExitStack() as stack:
+            if chunk["src_tokens"].device.type == "cpu":
+                return_freed_memory()
+                # What computing twice costs, computing no padding and by faster products gives.
+                stack.enter_context(packed(self._model, first_only=False))
+            captured = HeadCapture(self._model, self._head_name, self._kind)
+            stack.enter_context(captured)
             logits, _ = self._forward(**chunk)
         # A view would hold the hidden states of all positions, and scatter the memory between them.
-        return logits, captured.embedding(self._kind, chunk, self._padding_idx).clone()
+        return logits, captured.embedding(chunk, self._padding_idx).clone()
 
 
 def _chunks(net_input: dict[str, Any], size: int, padding_idx: int) -> Iterator[dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 The head of a fine-tuned model reads one vector a sentence. Once these are known, the loss and
 accuracy of any batch follow from the head alone, whatever batches the encoder ran in: examples of
-similar length go through it together, and of the last layer only the first position is computed.
+similar length go through it together, without padding where the model can be packed, and of the
+last layer only the first position is computed.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scl_fairseq.inference.fast_layers import last_layer_at_first_position
+from scl_fairseq.models.packed_encoder import packed, reads_first_position
 
 # Tokens in a batch, padding included. Small enough for a CPU's cache, large enough for a GPU.
 CPU_TOKENS = 1024
@@ -62,10 +62,8 @@ def batches_by_length(lengths: Sequence[int] | np.ndarray, max_tokens: int) -> l
 
 def can_read(model: nn.Module, head_name: str) -> bool:
     """Whether the head reads nothing but one vector, which is so for stock RoBERTa heads."""
-    from fairseq.models.roberta.model import RobertaClassificationHead
-
     heads = getattr(model, "classification_heads", {})
-    return head_name in heads and type(heads[head_name]) is RobertaClassificationHead
+    return head_name in heads and reads_first_position(heads[head_name])
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def read_dataset(
     logits, targets, indices = [], [], []
     done = 0
     try:
-        with last_layer_at_first_position(model) if reads_one else contextlib.nullcontext():
+        with packed(model, first_only=reads_one):
             for batch in batches.batches:
                 output, _ = model(
                     **_to_device(batch["net_input"], device),

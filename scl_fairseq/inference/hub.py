@@ -19,9 +19,9 @@ from scl_fairseq.data.choices import has_separator
 from scl_fairseq.data.dictionary import BOS, EOS
 from scl_fairseq.inference.choices import CLS, DTYPES, KINDS, POOLED
 from scl_fairseq.inference.evaluation import batches_by_length, can_read, tokens_for
-from scl_fairseq.inference.fast_layers import fast_layers
 from scl_fairseq.inference.opening import Opened, open_checkpoint
 from scl_fairseq.inference.sentences import SentenceEncoder, Sentences
+from scl_fairseq.models.packed_encoder import packed
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class SentenceModel(RobertaHubInterface):
         was_training = self.training
         self.eval()
         try:
-            with torch.inference_mode(), fast_layers(self.model, first_only):
+            with torch.inference_mode(), packed(self.model, first_only):
                 found = []
                 for chosen in batches:
                     tokens = _padded([rows[index] for index in chosen], self._padding)

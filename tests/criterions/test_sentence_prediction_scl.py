@@ -325,10 +325,10 @@ def test_wrapped_by_torch_ddp(tiny):
         wrapped = torch.nn.parallel.DistributedDataParallel(
             built.model.eval(), find_unused_parameters=True
         )
-        with HeadCapture(wrapped, "sentence_classification_head") as captured:
+        with HeadCapture(wrapped, "sentence_classification_head", "cls") as captured:
             wrapped(
                 **built.batch["net_input"],
                 features_only=True,
                 classification_head_name="sentence_classification_head",
             )
-        assert captured.embedding("cls", built.batch["net_input"], 1).shape == (8, 32)
+        assert captured.embedding(built.batch["net_input"], 1).shape == (8, 32)
