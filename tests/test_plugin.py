@@ -15,11 +15,12 @@ PACKAGE = ROOT / "scl_fairseq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Which rooms a room may import, besides itself. Whatever is not named here may not be imported.
-BASE = {"files"}
+BASE = {"files", "refusals"}
 ARROWS = {
     "losses": {"products"},
     "products": set(),
     "files": set(),
+    "refusals": set(),
     "metrics": set(),
     "distributed": set(),
     "models": {"products"},

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# What fairseq raises when it takes a file for a checkpoint that is none, or is of something else.
-UNFIT = (
-    RuntimeError,  # a broken checkpoint, tensors of another shape
-    pickle.UnpicklingError,  # globals that are not safe
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    EOFError,
-    struct.error,
-)
-_LONGEST_SHOWN = 300  # characters of an error of fairseq's
+from scl_fairseq.refusals import UNFIT, one_line
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -47,9 +33,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is truncated or damaged: {one_line(error)}") from error
     state["args"] = None  # of older files; fairseq has put them into cfg too
     return state
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, at most so long that it can stand within a line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."

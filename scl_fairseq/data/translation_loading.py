@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import struct
 import sys
 import tarfile
 import warnings
@@ -21,6 +19,7 @@ from omegaconf import OmegaConf
 from scl_fairseq.data.fast_bpe import check_codes
 from scl_fairseq.data.translation_choice import BOOLEANS, FILES, ModelChoice
 from scl_fairseq.files import file_sha256
+from scl_fairseq.refusals import UNFIT, one_line
 
 # Names under which hub_utils finds the files of a BPE in the model's folder.
 _BPE_FILES = {
@@ -28,19 +27,6 @@ _BPE_FILES = {
     "subword_nmt": ("bpe_codes", ("bpecodes", "code")),
     "sentencepiece": ("sentencepiece_model", ("sentencepiece.bpe.model",)),
 }
-# What fairseq raises for files that are no checkpoint, not safe, or do not fit.
-_UNFIT = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    EOFError,
-    struct.error,
-)
-_LONGEST_SHOWN = 300
 
 
 def load_hub(
@@ -69,8 +55,8 @@ def load_hub(
             hub = hub_utils.GeneratorHubInterface(loaded["args"], task, loaded["models"])
     except ImportError as error:
         raise ValueError(f'{error}, or pip install "scl-fairseq[backtranslation]"') from None
-    except (OSError, *_UNFIT) as error:
-        message = f"{folder}: its tokenizer or bpe does not load: {_told(error)}"
+    except (OSError, *UNFIT) as error:
+        message = f"{folder}: its tokenizer or bpe does not load: {one_line(error)}"
         raise ValueError(message) from error
     return hub, folder, _describe(choice, hub, files)
 
@@ -98,10 +84,10 @@ def _locate(choice: ModelChoice) -> tuple[Path, dict[str, Any]]:
         # What a server says instead of an archive would otherwise stay in fairseq's cache.
         Path(file_utils.cached_path(url)).unlink()
         raise ValueError(
-            f"{choice.place} could not be downloaded: {url} is no archive ({_told(error)})"
+            f"{choice.place} could not be downloaded: {url} is no archive ({one_line(error)})"
         ) from error
     except (OSError, ImportError, RuntimeError) as error:
-        raise ValueError(f"{choice.place} could not be downloaded: {_told(error)}") from error
+        raise ValueError(f"{choice.place} could not be downloaded: {one_line(error)}") from error
     if place is None:
         raise ValueError(
             f"{choice.place} could not be downloaded; with a copy at hand, name its folder instead"
@@ -151,9 +137,9 @@ def _load(folder: Path, checkpoints: str, arguments: Mapping[str, Any]) -> dict[
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder}: {error.filename or error} is not there") from error
     except OSError as error:
-        raise ValueError(f"{folder}: {_told(error)}") from error
-    except _UNFIT as error:
-        message = _told(error)
+        raise ValueError(f"{folder}: {one_line(error)}") from error
+    except UNFIT as error:
+        message = one_line(error)
         if "size mismatch" in message and "embed_tokens" in message:
             raise ValueError(
                 f"{folder}: the dictionaries there are not those of {checkpoints}: {message}"
@@ -178,11 +164,6 @@ def _standard_error_closed() -> Iterator[None]:
         os.dup2(before, 2)
         os.close(before)
         os.close(nowhere)
-
-
-def _told(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
 
 
 def _describe(

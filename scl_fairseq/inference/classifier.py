@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scl_fairseq.checkpoints.reading import UNFIT, one_line, read_checkpoint
+from scl_fairseq.checkpoints.reading import read_checkpoint
 from scl_fairseq.data.binarized import BinarizedData, symbols
 from scl_fairseq.inference.evaluation import LengthSortedBatches, tokens_for
+from scl_fairseq.refusals import UNFIT, one_line
 
 
 @dataclass(frozen=True)
