@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from scl_fairseq.criterions import confusion, diagnostics
 from scl_fairseq.criterions.capture import EMBEDDINGS, HeadCapture
 from scl_fairseq.criterions.chunks import ChunkedCapture
+from scl_fairseq.criterions.host_memory import keep_freed_memory
 from scl_fairseq.criterions.workers import Workers, check_wrappers
 from scl_fairseq.distributed import Gathered
 from scl_fairseq.losses import supervised_contrastive_loss
@@ -234,6 +235,8 @@ def _pack(model: nn.Module) -> None:
         pack(model)
     except ValueError as error:
         raise ValueError(f"--scl-packed: {error}") from None
+    if next(model.parameters()).device.type == "cpu":
+        keep_freed_memory()
 
 
 def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
