@@ -48,7 +48,8 @@ def test_every_option_is_described():
 
 
 def test_the_sweep_of_the_readme_has_the_trials_it_says(tmp_path):
-    from scl_fairseq.experiments.sweep_config import read_config, settings
+    from scl_fairseq.experiments.settings import settings
+    from scl_fairseq.experiments.sweep_config import read_config
 
     (block,) = (b for b in code_blocks("yaml") if "scl-lambda" in b)
     (tmp_path / "sweep.yaml").write_text(block, encoding="utf-8")

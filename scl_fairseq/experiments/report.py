@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
-from scl_fairseq.experiments import sweep_config
 from scl_fairseq.experiments.accuracy_table import accuracy_table
 from scl_fairseq.experiments.published import (
     NONE,
@@ -35,7 +34,9 @@ from scl_fairseq.experiments.selection import (
     choose_rows,
     make_cells,
 )
-from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig, canonical
+from scl_fairseq.experiments.settings import canonical
+from scl_fairseq.experiments.settings import settings as settings_of
+from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.tables import Table
 
 DEFAULT_TOP = 3
@@ -204,7 +205,7 @@ def _encoder(part: Results) -> str:
     named = set()
     if part.config and part.config.encoder == EMBEDDED:
         return ABOUT_ENCODER
-    for setting in sweep_config.settings(part.config) if part.config else ():
+    for setting in settings_of(part.config) if part.config else ():
         keys = [key for key in ("arch", "finetune-from-model") if key in setting]
         named.add(", ".join(f"{key} {setting[key]}" for key in keys) or "named nowhere")
     names = "; ".join(sorted(named)) or "named nowhere"

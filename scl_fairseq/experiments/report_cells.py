@@ -19,7 +19,7 @@ from scl_fairseq.experiments.selection import (
     Configuration,
     Row,
 )
-from scl_fairseq.experiments.sweep_config import canonical
+from scl_fairseq.experiments.settings import canonical
 from scl_fairseq.experiments.tables import Column, Entry, mean_and_sd
 
 

@@ -15,7 +15,8 @@ from scl_fairseq.experiments.selection import (
     Configuration,
     make_cells,
 )
-from scl_fairseq.experiments.sweep_config import SweepConfig, canonical
+from scl_fairseq.experiments.settings import canonical
+from scl_fairseq.experiments.sweep_config import SweepConfig
 
 LAMBDA, TEMPERATURE = FIXED
 BATCH_SIZE = "batch-size"

@@ -19,7 +19,8 @@ from scl_fairseq.experiments.results import (
     Result,
     loss_of,
 )
-from scl_fairseq.experiments.sweep_config import SweepConfig, canonical, identity, settings
+from scl_fairseq.experiments.settings import canonical, identity, settings
+from scl_fairseq.experiments.sweep_config import SweepConfig
 
 REPETITION_KEYS = ("sample", "seed")
 # What the paper found best in most cases.

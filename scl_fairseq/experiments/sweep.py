@@ -24,7 +24,8 @@ from scl_fairseq.experiments.result_files import (
     LineFile,
     exclusive,
 )
-from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig, identity
+from scl_fairseq.experiments.settings import identity
+from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.trials import Encoder, Trial, distinct_values
 from scl_fairseq.experiments.worker import DONE, EPOCH, FAILED
 from scl_fairseq.files import write_text

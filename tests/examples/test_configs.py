@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from scl_fairseq.experiments import sweep_config, trials
+from scl_fairseq.experiments.settings import settings as settings_of
 from tests import runs
 from tests.examples.conftest import EXAMPLES, parse_training
 from tests.examples.test_recipes import GLUE, PAIRS, glue_recipe, training
@@ -36,7 +37,7 @@ def read_sweep(name, *changes):
 def test_sweeps_have_the_trials_of_their_table(name, published, count):
     config = read_sweep(name)
     assert config.published == published
-    assert len(sweep_config.settings(config)) == count
+    assert len(settings_of(config)) == count
 
 
 @pytest.mark.parametrize(("name", "count"), [("few_shot", 21), ("batch_size", 8)])
@@ -44,12 +45,12 @@ def test_sweeps_of_the_embedded_encoder(name, count):
     path = EXAMPLES / "embedded" / f"{name}.yaml"
     config = sweep_config.read_config(path)
     assert config.encoder == "embedded"
-    assert len(sweep_config.settings(config)) == count
+    assert len(settings_of(config)) == count
     assert f"= {count} trials" in path.read_text(encoding="utf-8")
 
 
 def test_the_few_shot_grid_is_the_papers():
-    settings = sweep_config.settings(read_sweep("few_shot"))
+    settings = settings_of(read_sweep("few_shot"))
     assert len(settings) == 2250
     assert {s["scl-lambda"] for s in settings} == {0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0}
     assert {s.get("scl-temperature") for s in settings} == {None, 0.1, 0.3, 0.5, 0.7}
@@ -110,7 +111,7 @@ def test_the_noise_sweep_is_the_few_shot_table_with_equal_updates(gpt2_data, tmp
 def test_transfer_starts_from_the_model_of_its_loss():
     found = {
         (setting["scl-lambda"], setting["finetune-from-model"])
-        for setting in sweep_config.settings(read_sweep("transfer"))
+        for setting in settings_of(read_sweep("transfer"))
     }
     place = "outputs/transfer/sst2-lambda{}/checkpoint_best.pt"
     assert found == {(0, place.format("0")), (0.9, place.format("0.9"))}

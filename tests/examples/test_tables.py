@@ -7,6 +7,7 @@ import pytest
 from scl_fairseq.cli import augment, plot, preprocess, report, sample, sweep
 from scl_fairseq.data.translation_choice import ModelChoice
 from scl_fairseq.experiments import sweep_config
+from scl_fairseq.experiments.settings import settings as settings_of
 
 PARSERS = {
     "scl-augment": augment,
@@ -42,7 +43,7 @@ def parse(call):
 def planned(call):
     """The settings of the sweep that a call starts."""
     options = parse(call)
-    return sweep_config.settings(sweep_config.read_config(options.config, options.changes))
+    return settings_of(sweep_config.read_config(options.config, options.changes))
 
 
 def test_the_few_shot_table(recipe, inputs, tmp_path):

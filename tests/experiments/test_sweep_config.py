@@ -5,7 +5,8 @@ import copy
 import pytest
 import yaml
 
-from scl_fairseq.experiments.sweep_config import read_config, settings
+from scl_fairseq.experiments.settings import settings
+from scl_fairseq.experiments.sweep_config import read_config
 
 GOOD = {
     "name": "few-shot",
