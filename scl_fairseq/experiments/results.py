@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from scl_fairseq.experiments.result_files import CONFIG, FAILURES, LOG, RESULTS
-from scl_fairseq.experiments.settings import DATA_KEYS, SYSTEM, canonical
+from scl_fairseq.experiments.settings import DATA_KEYS, canonical
 from scl_fairseq.experiments.settings import settings as settings_of
 from scl_fairseq.experiments.sweep_config import SweepConfig, read_config
 

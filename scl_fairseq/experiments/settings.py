@@ -19,8 +19,9 @@ Setting = dict[str, Value]
 DATA_KEYS = ("task", "N", "noise", "sample")
 # A name for what overrides make of a trial. Every other key is a fairseq option.
 SYSTEM = "system"
-# Before the options of a first stage, from whose weights the trial starts.
-FIRST = "first-stage."
+# A training from whose last weights the trial starts, and what its options have before them.
+FIRST_STAGE = "first-stage"
+FIRST = f"{FIRST_STAGE}."
 FIRST_CRITERION = "supcon"
 CE_LAMBDA = 0
 # Without an effect on training at lambda 0.

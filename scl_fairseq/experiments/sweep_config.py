@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.experiments.settings import FIRST, SYSTEM, Value
+from scl_fairseq.experiments.settings import FIRST, FIRST_STAGE, SYSTEM, Value
 from scl_fairseq.experiments.sweep_checks import Fail, check_grid, check_options, is_number
 
 TABLES = ("few-shot", "glue", "batch-size", "noise", "transfer", "none")
@@ -173,10 +173,9 @@ def _overrides(listed: Any, grids: Sequence[Mapping], fail: Fail) -> tuple[Overr
 
 
 def _override(item: Any, where: str, known: set[str], fail: Fail) -> Override:
-    stage = FIRST.removesuffix(".")
     keys = set(item) if isinstance(item, dict) else set()
-    if "when" not in keys or not {"when"} < keys <= {"when", "options", stage}:
-        fail(where, f"expected the keys when and options, {stage} or both")
+    if "when" not in keys or not {"when"} < keys <= {"when", "options", FIRST_STAGE}:
+        fail(where, f"expected the keys when and options, {FIRST_STAGE} or both")
     if not isinstance(item["when"], dict) or not item["when"]:
         fail(f"{where}.when", "expected keys of the grid and their values")
     when = {}
@@ -184,10 +183,10 @@ def _override(item: Any, where: str, known: set[str], fail: Fail) -> Override:
         if key not in known:
             fail(f"{where}.when.{key}", "is no key of the grid")
         when[key] = value if isinstance(value, list) else [value]
-    options, first = item.get("options", {}), item.get(stage, {})
+    options, first = item.get("options", {}), item.get(FIRST_STAGE, {})
     check_options(options, f"{where}.options.", fail)
     check_options(first, f"{where}.{FIRST}", fail)
     for key in (*(f"options.{key}" for key in options), *(f"{FIRST}{key}" for key in first)):
         if key.removeprefix("options.") in known:
             fail(f"{where}.{key}", "is a key of the grid")
-    return Override(when, options, first if stage in item else None)
+    return Override(when, options, first if FIRST_STAGE in item else None)

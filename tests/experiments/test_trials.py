@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from scl_fairseq.experiments.sweep_config import read_config
-from scl_fairseq.experiments.trials import Encoder, distinct_values, plan
+from scl_fairseq.experiments.trial import Encoder
+from scl_fairseq.experiments.trials import distinct_values, plan
 
 ABSENT = object()
 
