@@ -12,9 +12,8 @@ from scl_fairseq.experiments.published import (
     TABLES,
     PublishedTable,
 )
-from scl_fairseq.experiments.report_cells import (
-    trial_order,
-)
+from scl_fairseq.experiments.report_cells import columns_shown, trial_order
+from scl_fairseq.experiments.report_systems import system_table
 from scl_fairseq.experiments.report_tables import (
     choice_table,
     problem_table,
@@ -34,7 +33,7 @@ from scl_fairseq.experiments.selection import (
     choose_rows,
     make_cells,
 )
-from scl_fairseq.experiments.settings import canonical
+from scl_fairseq.experiments.settings import SYSTEM, canonical
 from scl_fairseq.experiments.settings import settings as settings_of
 from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.tables import Table
@@ -104,13 +103,15 @@ def build(parts: Sequence[Results], settings: ReportSettings) -> Report:
         make_cells(results, failures, axes, configs), top, published.tasks if published else ()
     )
     grid_keys = sorted({key for result in results for key in result.grid_keys})
-    tuned = _tuned_keys(rows, {*grid_keys} - {*axes})
+    tuned = _tuned_keys(rows, {*grid_keys} - {*axes, SYSTEM})
     axes = [key for key in axes if any(row.place[key] is not None for row in rows)] or ["task"]
     made = [
         accuracy_table(rows, axes, top, published),
         choice_table(rows, axes, top, tuned),
         test_table(rows, axes, settings.resamples, settings.seed),
     ]
+    if any(SYSTEM in result.setting for result in results):
+        made.insert(1, system_table(results, columns_shown(rows)))
     if published and published.axis == "batch-size":
         made.append(speed_table(rows, axes, top))
     collapsed = [result for result in results if result.collapsed]
