@@ -117,11 +117,11 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     folder = Path(task["folder"])
     _reset_peak_memory()
-    first = training.run_first(task["first_stage"]) if task["first_stage"] else None
     try:
+        first = training.run_first(task["first_stage"]) if task["first_stage"] else None
         outcome = training.run(task["arguments"], folder, task["keep"], _epochs(first))
     finally:
-        if first and task["keep"] != "all":
+        if task["keep"] != "all":
             shutil.rmtree(folder / FIRST_STAGE, ignore_errors=True)
     correct = outcome.log_probabilities.argmax(dim=1) == outcome.targets
     write_text(folder / PREDICTIONS, predictions(task["labels"], outcome))
