@@ -113,10 +113,11 @@ def _change(values: dict[str, Any], change: str) -> None:
         values[top] = value
         return
     tables = values.get(top)
-    # A list of grids: the change is for each of them.
-    for table in tables if isinstance(tables, list) else [values.setdefault(top, {})]:
-        if not isinstance(table, dict):
-            raise ValueError(f"--set {change}: {top} holds no keys")
+    listed = tables if isinstance(tables, list) else [values.setdefault(top, {})]
+    if not all(isinstance(table, dict) for table in listed):
+        raise ValueError(f"--set {change}: {top} holds no keys")
+    # Of several grids those that have the key; where none has, each.
+    for table in [table for table in listed if rest in table] or listed:
         table[rest] = value
 
 
