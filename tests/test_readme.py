@@ -47,11 +47,11 @@ def test_every_option_is_described():
         assert f"`--{name.replace('_', '-')}`" in README
 
 
-def test_the_sweep_of_the_readme_has_the_trials_it_says(tmp_path):
+@pytest.mark.parametrize("block", [block for block in code_blocks("yaml") if "grid:" in block])
+def test_the_sweeps_of_the_readme_have_the_trials_they_say(tmp_path, block):
     from scl_fairseq.experiments.settings import settings
     from scl_fairseq.experiments.sweep_config import read_config
 
-    (block,) = (b for b in code_blocks("yaml") if "scl-lambda" in b)
     (tmp_path / "sweep.yaml").write_text(block, encoding="utf-8")
     said = re.search(r"= (\d+) trials", block)
     assert len(settings(read_config(tmp_path / "sweep.yaml"))) == int(said[1])
