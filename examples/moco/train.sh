@@ -8,6 +8,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
+[ -z "$SMOKE" ] || N=${N:-20}
 TASK=${TASK:-SST-2} # SST-2, QNLI, MNLI
 N=${N:-100}         # 20, 100, 1000
 SAMPLE=${SAMPLE:-0} # 0 to 9
