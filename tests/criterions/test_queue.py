@@ -73,7 +73,7 @@ def test_a_queue_of_another_size_takes_up_the_newest(pushed, size, expected):
     for k in range(pushed):
         queue.push(drawn(1, k), torch.tensor([k]))
     other.load(queue.state())
-    keys, labels = other.contents(drawn(1, 0))
+    labels = other.contents(drawn(1, 0))[1]
     assert sorted(labels.tolist()) == expected
     other.push(drawn(1, 99), torch.tensor([99]))
     kept = sorted(other.contents(drawn(1, 0))[1].tolist())
