@@ -111,65 +111,54 @@ def test_a_narrower_head_is_refused(tiny):
         built.criterion.prepare_model(built.model)
 
 
-@pytest.fixture(scope="module")
-def noisy(tiny, tmp_path_factory):
-    """1,000 sentences to train on and 400 to test, a fifth of the labels of both at random."""
+def test_the_classifier_is_scikit_learns_logistic_regression(tiny, tmp_path):
+    """Both at the minimum of the loss, which is one: labels that no line parts."""
     from scl_fairseq.data import synthetic
     from scl_fairseq.data.encode import Settings
     from scl_fairseq.data.preprocess import preprocess
     from scl_fairseq.data.tasks import TASKS
 
-    folder = tmp_path_factory.mktemp("noisy")
-    synthetic.write_corpus(folder / "corpus", num_train=1000, num_dev=400)
-    generator = np.random.default_rng(0)
-    for name in ("train", "dev"):
-        path = folder / "corpus" / f"{name}.tsv"
-        header, *lines = path.read_text("utf-8").splitlines()
-        place = header.split("\t").index("label")
-        rows = [line.split("\t") for line in lines]
-        for row in rows:
-            if generator.random() < 0.2:
-                row[place] = str(generator.integers(2))
-        path.write_text("\n".join([header, *map("\t".join, rows)]) + "\n", encoding="utf-8")
-    task = TASKS["SST-2"]
-    preprocess(task, folder / "corpus", folder / "data", Settings("wordpiece", tiny.encoder))
-    return SimpleNamespace(data=folder / "data")
-
-
-def test_the_classifier_is_scikit_learns_logistic_regression(noisy):
-    """Both at the minimum of the loss, which is one: no line parts the classes."""
-    built = build(noisy)
+    synthetic.write_corpus(tmp_path / "corpus", num_train=1000, num_dev=400)
+    settings = Settings("wordpiece", tiny.encoder)
+    preprocess(TASKS["SST-2"], tmp_path / "corpus", tmp_path / "data", settings)
+    built = build(SimpleNamespace(data=tmp_path / "data"))
     built.task.load_dataset("valid")
-    splits = {}
+    batches, embedded = {}, {}
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(32, generator=generator)
     for name in ("train", "valid"):
         data = built.task.dataset(name)
-        splits[name] = data.collater([data[i] for i in range(len(data))])
+        batches[name] = data.collater([data[i] for i in range(len(data))])
+        with torch.no_grad():
+            rows = built.model.eval()(**batches[name]["net_input"], features_only=True)[0][:, 0]
+        scores = (rows - rows.mean(dim=0)) @ direction
+        scores += scores.std() * torch.randn(len(rows), generator=generator)
+        batches[name]["target"] = (scores > 0).long()[:, None]
+        embedded[name] = rows.double().numpy()
+
     classifier = built.model.classification_heads[HEAD].out_proj
     optimizer = torch.optim.LBFGS(
-        classifier.parameters(), max_iter=500, line_search_fn="strong_wolfe"
+        classifier.parameters(), max_iter=1000, line_search_fn="strong_wolfe"
     )
 
     def closure():
         optimizer.zero_grad()
-        loss = built.criterion(built.model.train(), splits["train"])[0] / 1000
+        loss = built.criterion(built.model.train(), batches["train"])[0] / 1000
         loss.backward()
         return loss
 
-    for _ in range(5):
-        optimizer.step(closure)
-    theirs, built.model = None, built.model.eval()
-    for name, batch in splits.items():
+    optimizer.step(closure)
+    theirs = LogisticRegression(C=np.inf, max_iter=10000, tol=1e-8)
+    theirs.fit(embedded["train"], batches["train"]["target"].view(-1).numpy())
+    built.model.eval()
+    for name, batch in batches.items():
         with torch.no_grad():
-            rows = built.model(**batch["net_input"], features_only=True)[0][:, 0].double().numpy()
-            net_input = batch["net_input"]
-            logits = built.model(**net_input, classification_head_name=HEAD)[0]
-        labels = batch["target"].view(-1).numpy()
-        if theirs is None:
-            theirs = LogisticRegression(C=np.inf, max_iter=10000, tol=1e-8).fit(rows, labels)
-        ours = (logits.argmax(dim=1).numpy() == labels).mean()
-        assert abs(ours - theirs.score(rows, labels)) <= 0.005, name
-        assert (logits.argmax(dim=1).numpy() == theirs.predict(rows)).mean() > 0.99
-        assert 0.6 < ours < 0.95, name
+            logits = built.model(**batch["net_input"], classification_head_name=HEAD)[0]
+        found, labels = logits.argmax(dim=1).numpy(), batch["target"].view(-1).numpy()
+        ours = (found == labels).mean()
+        assert abs(ours - theirs.score(embedded[name], labels)) <= 0.005, name
+        assert (found == theirs.predict(embedded[name])).mean() > 0.99
+        assert 0.65 < ours < 0.9, name
 
 
 # In real processes.
@@ -205,7 +194,7 @@ def test_the_encoder_is_bit_identical_afterwards(trained):
 def test_stock_fairseqs_hub_predicts_the_same(tiny, trained, tmp_path):
     """The accuracy of its validation, sentence by sentence, where there is no plug-in."""
     _, path, output = trained
-    found = float(stock(STOCK_HUB, path.parent, path.name, tiny.data).split("accuracy")[1])
+    found = float(stock(STOCK_HUB, path.parent, path.name, tiny.data).split()[0])
     assert found == pytest.approx(max(runs.logged(output, "accuracy")), abs=0.051)
     assert 30 < found < 100
 
@@ -221,7 +210,7 @@ with torch.no_grad():
     for i in range(len(data)):
         found = hub.predict("sentence_classification_head", data[i]["net_input.src_tokens"][None])
         right += found.argmax().item() == data[i]["target"].item()
-print("accuracy", 100 * right / len(data))
+print(100 * right / len(data))
 assert not any(name.startswith("scl_fairseq") for name in sys.modules)
 """
 
