@@ -1,4 +1,4 @@
-"""scl-sweep with trials of two stages; a contrastive term alone stands for the first."""
+"""scl-sweep with trials of two stages: SupCon, then a classifier on the frozen encoder."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+import torch
 import yaml
 
 from scl_fairseq.cli.sweep import main
@@ -15,11 +16,11 @@ from tests.cli.test_sweep import ROOT, finished, results, sweep
 
 
 def write(folder, tiny, first=None, **changes):
-    """A configuration of CE, and of CE after a first stage."""
+    """A configuration of CE, and of SupCon; ``first`` are options of its first stage."""
     values = {
         "data": str(tiny.data),
         "warmup-ratio": 0.1,
-        "grid": {"task": ["SST-2"], "system": ["CE", "two stages"]},
+        "grid": {"task": ["SST-2"], "system": ["CE", "SupCon"]},
         "options": {
             "finetune-from-model": str(tiny.encoder / "model.pt"),
             "scl-temperature": 0.3,
@@ -29,16 +30,11 @@ def write(folder, tiny, first=None, **changes):
             "max-epoch": 3,
         },
         "overrides": [
-            {"when": {"system": ["CE", "two stages"]}, "options": {"scl-lambda": 0}},
+            {"when": {"system": ["CE", "SupCon"]}, "options": {"scl-lambda": 0}},
             {
-                "when": {"system": "two stages"},
-                "options": {"lr": 5e-4},
-                "first-stage": {
-                    "criterion": "sentence_prediction_scl",
-                    "scl-lambda": 1,
-                    "max-epoch": 2,
-                    **(first or {}),
-                },
+                "when": {"system": "SupCon"},
+                "options": {"lr": 1e-2, "freeze-encoder": True, "pooler-activation-fn": "linear"},
+                "first-stage": {"max-epoch": 2, **(first or {})},
             },
         ],
         **changes,
@@ -65,8 +61,8 @@ def of_system(out, system):
 def test_both_stages_are_in_the_result(whole):
     _, out, (stdout, stderr) = whole
     assert "2 of 2 trials have a result" in stdout
-    assert "system=two stages: validation" in stderr
-    found = of_system(out, "two stages")
+    assert "system=SupCon: validation" in stderr
+    found = of_system(out, "SupCon")
     assert found["num_updates"] == 3 * 8
     assert found["first_stage"]["num_updates"] == 2 * 8
     assert len(found["first_stage"]["train_loss"]) == 2
@@ -81,7 +77,7 @@ def test_both_stages_are_in_the_result(whole):
 
 def test_the_recorded_lines_give_the_recorded_result(whole, tmp_path):
     _, out, _ = whole
-    record = of_system(out, "two stages")
+    record = of_system(out, "SupCon")
     folder = shlex.split(record["command"])
     folder = folder[folder.index("--save-dir") + 1].removesuffix("/first-stage")
     lines = record["command"].replace(folder, str(tmp_path)).split(" && ")
@@ -98,13 +94,17 @@ def test_the_recorded_lines_give_the_recorded_result(whole, tmp_path):
     assert accuracies == record["valid_accuracy"]
     runs.assert_same_weights(out / record["checkpoint"], tmp_path / "checkpoint_best.pt")
     assert [path.name for path in (tmp_path / "first-stage").glob("*.pt")] == ["checkpoint_last.pt"]
-    # Where it started matters: from the encoder itself the weights are others.
-    assert runs.differ(out / of_system(out, "CE")["checkpoint"], tmp_path / "checkpoint_best.pt")
+    # The encoder that is classified is the first stage's, to the bit.
+    best = runs.weights(tmp_path / "checkpoint_best.pt")
+    last = runs.weights(tmp_path / "first-stage" / "checkpoint_last.pt")
+    names = [name for name in best if name.startswith("encoder.sentence_encoder.")]
+    assert names
+    assert all(torch.equal(best[name], last[name]) for name in names)
 
 
 def test_a_dry_run_shows_both_lines(whole, tmp_path, capsys):
     path, out, _ = whole
-    record = of_system(out, "two stages")
+    record = of_system(out, "SupCon")
     how = ["--cpu", "--keep", "best", "--dry-run"]
     assert main([str(path), "--out", str(out), *how]) == 0
     listed = capsys.readouterr().out.splitlines()
@@ -117,7 +117,7 @@ def test_a_dry_run_shows_both_lines(whole, tmp_path, capsys):
 
 
 def test_the_first_stage_stays_where_all_is_kept(tiny, tmp_path):
-    path = write(tmp_path, tiny, grid={"system": ["two stages"]})
+    path = write(tmp_path, tiny, grid={"system": ["SupCon"]})
     finished(path, "--out", tmp_path / "out", "--threads", 1, "--keep", "all")
     (folder,) = (tmp_path / "out" / "trials").iterdir()
     assert (folder / "first-stage" / "checkpoint_last.pt").is_file()
@@ -127,8 +127,8 @@ def test_the_first_stage_stays_where_all_is_kept(tiny, tmp_path):
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_killed_in_either_stage_it_is_made_whole(whole, tiny, tmp_path, stage):
     _, out, _ = whole
-    expected = of_system(out, "two stages")
-    grid = {"task": ["SST-2"], "system": ["two stages"]}
+    expected = of_system(out, "SupCon")
+    grid = {"task": ["SST-2"], "system": ["SupCon"]}
     slow = yaml.safe_load(write(tmp_path, tiny, grid=grid).read_text("utf-8"))
     # Long in the stage that is interrupted, so that it is met there.
     slow["overrides"][1]["first-stage" if stage == "first" else "options"]["max-epoch"] = 500
@@ -149,14 +149,14 @@ def test_killed_in_either_stage_it_is_made_whole(whole, tiny, tmp_path, stage):
     # What is left stands where the trial of the whole sweep would have left it.
     folder.rename(place / "trials" / expected["trial"])
     finished(write(tmp_path, tiny, grid=grid), "--out", place, "--threads", 1)
-    found = of_system(place, "two stages")
+    found = of_system(place, "SupCon")
     for key in ("trial", "valid_accuracy", "test_accuracy", "train_loss"):
         assert found[key] == expected[key]
     assert not list(place.glob("trials/*/first-stage"))
 
 
 def test_a_first_stage_that_fails_is_told_and_leaves_nothing(tiny, tmp_path):
-    path = write(tmp_path, tiny, {"lr": 1e30}, grid={"system": ["two stages"]})
+    path = write(tmp_path, tiny, {"lr": 1e30}, grid={"system": ["SupCon"]})
     _, err = finished(path, "--out", tmp_path / "out", "--threads", 1, code=1)
     assert "FAILED, FloatingPointError" in err
     assert not list((tmp_path / "out").glob("trials/*/first-stage"))

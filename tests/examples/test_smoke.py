@@ -146,7 +146,6 @@ def test_the_transfer_table(smoke):
 
 
 @needs_encoder
-@pytest.mark.slow
 def test_the_table_of_systems(smoke):
     folder, log = smoke("systems/run.sh")
     found = results(folder / "systems" / "sweep")

@@ -1,5 +1,7 @@
 """Sweeps over systems: their settings and first stages, and the report on the same samples."""
 
+import json
+
 import pytest
 import yaml
 
@@ -242,6 +244,15 @@ def test_one_system_beside_ce_and_none_in_the_config(tmp_path):
     assert not any("CE+SCL" in name for name in header)
     row, _ = raw_rows(found, "accuracy")
     assert row["difference of top means"] == 10
+
+
+def test_other_data_under_one_name_is_refused_without_a_config_too(tmp_path):
+    report(tmp_path, None)
+    lines = [json.loads(one) for one in (tmp_path / "results.jsonl").read_text().splitlines()]
+    lines[1]["data"]["sha256"] = "another"
+    write_sweep(tmp_path, lines, config=None)
+    with pytest.raises(ValueError, match="two different data sets for task SST-2, N 100, sample 0"):
+        read_results(tmp_path)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -178,6 +178,25 @@ def test_of_two_stages_the_encoder_is_read_once_and_epochs_are_counted_on(
     assert epochs == [1, 2, 3, 1, 2, 3]
 
 
+def test_a_frozen_encoder_reads_each_sentence_once(tiny, tmp_path, warm, monkeypatch):
+    from fairseq.models.roberta import RobertaEncoder
+
+    frozen = ["--scl-lambda", 0, "--freeze-encoder", "--pooler-activation-fn", "linear"]
+    frozen += ["--lr", 1e-2, "--max-epoch", 4]
+    _, accuracies = plain(tiny, tmp_path / "plain", *frozen)
+    sentences = []
+    original = RobertaEncoder.extract_features
+
+    def count(encoder, src_tokens, *args, **kwargs):
+        sentences.append(len(src_tokens))
+        return original(encoder, src_tokens, *args, **kwargs)
+
+    monkeypatch.setattr(RobertaEncoder, "extract_features", count)
+    outcome = warm.run(options(tiny, tmp_path, *frozen), tmp_path, "none")
+    assert outcome.valid_accuracy == accuracies
+    assert sum(sentences) == 64 + len(outcome.valid_targets) + len(outcome.targets)
+
+
 def test_running_out_of_memory_is_an_error(tiny, tmp_path, warm, monkeypatch):
     from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
