@@ -198,8 +198,13 @@ def test_few_trials_show_every_value(tmp_path, data, tiny):
     assert len(few) < len(all_trials)
     shown = {(k, v) for t in few for k, v in t.options.items()}
     assert shown == {(k, v) for t in all_trials for k, v in t.options.items()}
-    staged = trials(tmp_path, data, tiny, **STAGES)
-    assert {bool(t.first) for t in distinct_values(staged)} == {True, False}
+    # Two that differ in their first stages alone are two, and both are shown.
+    two = STAGES["overrides"][1]
+    first = {**two["first-stage"], "dropout": 0.2}
+    other = {**two, "when": {"system": "one"}, "first-stage": first}
+    staged = {**STAGES, "overrides": [other, two]}
+    shown = distinct_values(trials(tmp_path, data, tiny, **staged))
+    assert {t.first.get("dropout") for t in shown} == {None, 0.2}
 
 
 def test_pairs_of_an_unknown_encoding_need_a_word(tmp_path, tiny):
