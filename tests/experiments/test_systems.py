@@ -167,7 +167,7 @@ ACCURACIES = {
 
 def report(folder, config=CONFIG, accuracies=ACCURACIES, tasks=("SST-2", "RTE")):
     path = folder / "sweep.yaml"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     path.write_text(CONFIG, "utf-8")
     lines = []
     for number, of in enumerate(settings(read_config(path))):
@@ -258,5 +258,8 @@ def test_other_data_under_one_name_is_refused_without_a_config_too(tmp_path):
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_holds_the_systems(tmp_path, form):
     pytest.importorskip("matplotlib")
-    text = FORMATS[form](report(tmp_path, tasks=("SST-2",)))
+    text = FORMATS[form](report(tmp_path / "all", tasks=("SST-2",)))
     assert "SCL + queue" in text
+    # Of these there is no figure, and no baseline.
+    others = {name: ACCURACIES[name] for name in ("SupCon", "SCL + queue")}
+    assert "SupCon" in FORMATS[form](report(tmp_path / "others", accuracies=others))
