@@ -5,7 +5,7 @@
 #   OUT                 folder for everything they write (outputs)
 #   set_up_glue, set_up_few_shot, share_batch, split_batch, plan_updates, run, on_cpu, test_best:
 #                       for one training
-#   set_up_text, binarize_glue, draw_samples, sweep_and_report: for a whole table
+#   set_up_text, binarize_glue, draw_samples, sweep_and_report, few_shot_table: for a whole table
 #
 # SMOKE=1 in the environment runs a recipe whole but small: on a CPU, with generated data and the
 # embedded encoder in place of DATA and ROBERTA, below OUT (outputs/smoke).
@@ -278,6 +278,25 @@ test_best() {
         --required-batch-size-multiple 1 "${PRECISION[@]}"
 }
 
+# few_shot_table CONFIG FOLDER SCL-SWEEP-OPTION...: draw NUM_SAMPLES samples of each of TASKS at each of
+# NUM_EXAMPLES, binarise them, train every trial and report.
+few_shot_table() {
+    local config=$1 folder=$2 task size tasks sizes
+    shift 2
+    IFS=$', \t\n' read -r -d '' -a tasks <<<"$TASKS" || true
+    IFS=$', \t\n' read -r -d '' -a sizes <<<"$NUM_EXAMPLES" || true
+    whole_number NUM_SAMPLES
+    [ -n "$SMOKE" ] || need_checkpoint large
+    set_up_text "${tasks[@]}"
+    for task in "${tasks[@]}"; do
+        for size in "${sizes[@]}"; do draw_samples "$task" "$size" "$NUM_SAMPLES"; done
+    done
+    sweep_and_report "$config" "$folder" \
+        --set "data=$OUT/few-shot/data/{task}/{N}/bin/sample{sample}" \
+        --set "grid.task=$(listed "${tasks[@]}")" --set "grid.N=$(listed "${sizes[@]}")" \
+        --set "grid.sample=$(listed $(seq 0 $((NUM_SAMPLES - 1))))" "$@"
+}
+
 # listed VALUE...: a YAML list
 listed() { local IFS=,; echo "[$*]"; }
 
@@ -289,7 +308,7 @@ sweep_and_report() {
         set -- --cpu --threads 1 --set "name=Smoke run on generated data, no result" \
             --set encoder=embedded --set options.finetune-from-model=null \
             --set options.arch=null --set options.fp16=null --set "options.max-epoch=$SMOKE_EPOCHS" \
-            --set overrides=[] --set warmup-ratio=0.06 "$@"
+            --set warmup-ratio=0.06 "$@"
     else
         set -- --set "options.finetune-from-model=$ROBERTA" "$@"
     fi

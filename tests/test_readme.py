@@ -35,22 +35,43 @@ def test_the_gpu_line_is_accepted_by_fairseq(monkeypatch):
     assert (parsed.scl_lambda, parsed.scl_temperature) == (0.9, 0.3)
 
 
+def test_the_lines_of_both_stages_are_accepted_by_fairseq(monkeypatch):
+    from fairseq import options
+
+    (block,) = (b for b in code_blocks("bash") if "--criterion supcon" in b)
+    lines = [line for line in block.replace("\\\n", " ").splitlines() if line[0] != "#"]
+    assert len(lines) == 2
+    monkeypatch.chdir(ROOT)
+    parsed = []
+    for line in lines:
+        arguments = shlex.split(line)[1:]
+        monkeypatch.setattr("sys.argv", ["fairseq-train", *arguments])
+        parsed.append(options.parse_args_and_arch(options.get_training_parser(), arguments))
+    first, second = parsed
+    assert (first.criterion, first.supcon_views) == ("supcon", 2)
+    assert second.freeze_encoder
+    assert second.finetune_from_model.startswith(first.save_dir)
+
+
 def test_every_option_is_described():
     from fairseq.criterions.sentence_prediction import SentencePredictionConfig
 
     from scl_fairseq.criterions.sentence_prediction_scl import SentencePredictionSCLConfig
+    from scl_fairseq.criterions.supcon import SupConConfig
 
     stock = {field.name for field in dataclasses.fields(SentencePredictionConfig)}
     own = {field.name for field in dataclasses.fields(SentencePredictionSCLConfig)} - stock
     assert {"scl_lambda", "scl_temperature", "scl_reduction", "scl_embedding"} <= own
+    own |= {field.name for field in dataclasses.fields(SupConConfig)} - stock
     for name in own | {"report_mcc", "report_acc_and_f1"}:
         assert f"`--{name.replace('_', '-')}`" in README
 
 
-def test_the_sweep_of_the_readme_has_the_trials_it_says(tmp_path):
-    from scl_fairseq.experiments.sweep_config import read_config, settings
+@pytest.mark.parametrize("block", [block for block in code_blocks("yaml") if "grid:" in block])
+def test_the_sweeps_of_the_readme_have_the_trials_they_say(tmp_path, block):
+    from scl_fairseq.experiments.settings import settings
+    from scl_fairseq.experiments.sweep_config import read_config
 
-    (block,) = (b for b in code_blocks("yaml") if "scl-lambda" in b)
     (tmp_path / "sweep.yaml").write_text(block, encoding="utf-8")
     said = re.search(r"= (\d+) trials", block)
     assert len(settings(read_config(tmp_path / "sweep.yaml"))) == int(said[1])

@@ -11,7 +11,7 @@ set -euo pipefail
 small=()
 if [ -n "$SMOKE" ]; then
     TASKS=${TASKS:-SST-2 QNLI} NUM_EXAMPLES=${NUM_EXAMPLES:-20} NUM_SAMPLES=${NUM_SAMPLES:-1}
-    small=(--set "grid.scl-lambda=[0,0.9]" --set "grid.scl-temperature=[0.3]")
+    small=(--set "grid.scl-lambda=[0,0.9]" --set "grid.scl-temperature=[0.3]" --set "overrides=[]")
 fi
 TASKS=${TASKS:-SST-2 QNLI MNLI}
 NUM_EXAMPLES=${NUM_EXAMPLES:-20 100 1000}
@@ -19,16 +19,5 @@ NUM_SAMPLES=${NUM_SAMPLES:-10}
 GLUE=${GLUE:-glue}
 BPE_DIR=${BPE_DIR:-gpt2_bpe}
 ROBERTA=${ROBERTA:-roberta.large/model.pt}
-IFS=$', \t\n' read -r -d '' -a tasks <<<"$TASKS" || true
-IFS=$', \t\n' read -r -d '' -a sizes <<<"$NUM_EXAMPLES" || true
-whole_number NUM_SAMPLES
 
-[ -n "$SMOKE" ] || need_checkpoint large
-set_up_text "${tasks[@]}"
-for task in "${tasks[@]}"; do
-    for size in "${sizes[@]}"; do draw_samples "$task" "$size" "$NUM_SAMPLES"; done
-done
-sweep_and_report "$ROOT/examples/few_shot/sweep.yaml" "$OUT/few-shot/sweep" \
-    --set "data=$OUT/few-shot/data/{task}/{N}/bin/sample{sample}" \
-    --set "grid.task=$(listed "${tasks[@]}")" --set "grid.N=$(listed "${sizes[@]}")" \
-    --set "grid.sample=$(listed $(seq 0 $((NUM_SAMPLES - 1))))" ${small[@]+"${small[@]}"} "$@"
+few_shot_table "$ROOT/examples/few_shot/sweep.yaml" "$OUT/few-shot/sweep" ${small[@]+"${small[@]}"} "$@"

@@ -8,7 +8,8 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-if [ -n "$SMOKE" ]; then TASKS=${TASKS:-MNLI} SEEDS=${SEEDS:-1 2}; fi
+small=()
+if [ -n "$SMOKE" ]; then TASKS=${TASKS:-MNLI} SEEDS=${SEEDS:-1 2} small=(--set "overrides=[]"); fi
 TASKS=${TASKS:-SST-2 CoLA MRPC RTE QNLI MNLI}
 SEEDS=${SEEDS:-1 2 3 4 5 6 7 8 9 10}
 GLUE=${GLUE:-glue}
@@ -22,4 +23,4 @@ set_up_text "${tasks[@]}"
 for task in "${tasks[@]}"; do binarize_glue "$task"; done
 sweep_and_report "$ROOT/examples/glue/sweep.yaml" "$OUT/glue/sweep" \
     --set "data=$OUT/data/{task}-bin" --set "grid.task=$(listed "${tasks[@]}")" \
-    --set "grid.seed=$(listed "${seeds[@]}")" "$@"
+    --set "grid.seed=$(listed "${seeds[@]}")" ${small[@]+"${small[@]}"} "$@"

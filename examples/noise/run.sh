@@ -20,7 +20,7 @@ if [ -n "$SMOKE" ]; then
     BACKWARD="$MODELS/xx-en bpe=sentencepiece"
     AUGMENT_OPTIONS=${AUGMENT_OPTIONS:---device cpu}
     title=(--title "Smoke run on generated data, no result")
-    small=(--set "grid.scl-lambda=[0,0.9]" --set "grid.scl-temperature=[0.3]")
+    small=(--set "grid.scl-lambda=[0,0.9]" --set "grid.scl-temperature=[0.3]" --set "overrides=[]")
 fi
 TASKS=${TASKS:-SST-2 QNLI MNLI}
 TEMPERATURES=${TEMPERATURES:-0.3 0.5 0.7 0.9}

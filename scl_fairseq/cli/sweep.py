@@ -60,7 +60,11 @@ def _parser() -> Parser:
     parser.add_argument(
         "--threads", type=positive, metavar="T", help="of each process on a CPU (cores / K)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="check and list the trials, no more")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check and list the trials, those of two stages with their lines; no more",
+    )
     cluster = parser.add_argument_group("on a cluster")
     cluster.add_argument(
         "--cluster",
@@ -96,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     config = read_config(options.config, options.changes)
 
-    from scl_fairseq.experiments.sweep import plan, run_sweep
+    from scl_fairseq.experiments.sweep import commands, plan, run_sweep
     from scl_fairseq.experiments.sweep_display import SweepDisplay
 
     # fairseq's import sends everything to standard output; scl-convert shows its notes.
@@ -106,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         for trial in planned.trials:
             print(trial.id, trial.name)
+            if trial.first:
+                lines = commands(planned, trial, options.out, on_cpu, options.keep)
+                print(*(f"    {line}" for line in lines), sep="\n")
         return 0
     with SweepDisplay() as display:
         done, failed = run_sweep(planned, options.out, options.keep, on_cpu, runner, display)

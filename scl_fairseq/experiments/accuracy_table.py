@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from scl_fairseq.experiments import tables
 from scl_fairseq.experiments.published import (
@@ -43,7 +43,8 @@ def accuracy_table(
     of_loss = {name: (top_column(name, top), all_column(name)) for name in shown}
     beside = _Beside(published)
     columns = [*plain_columns(axes), *(column for pair in of_loss.values() for column in pair)]
-    columns += [Column("difference", ("difference of top means",)), *beside.columns]
+    compared = _compared(shown)
+    columns += [*_difference_columns(compared), *beside.columns]
     lines = []
     for row in rows:
         line = place_entries(row, axes)
@@ -52,7 +53,7 @@ def accuracy_table(
             line += (
                 [top_entry(chosen, top), all_entry(chosen)] if chosen else map(tables.empty, pair)
             )
-        line.append(difference_entry(row.top_mean(CE, top), row.top_mean(SCL, top)))
+        line += _differences({name: row.top_mean(name, top) for name in shown})
         lines.append((*line, *beside.entries(row.place)))
         if published is NOISE and _is_last_noise(row, rows):
             place = {**row.place, NOISE.axis: AVERAGE}
@@ -62,11 +63,14 @@ def accuracy_table(
         task.casefold() for task in GLUE.tasks
     ]:
         lines.append(_average(rows, axes, {"task": AVERAGE}, top, of_loss, beside))
+    differences = "Differences: the others"
+    if len(compared) == 1:
+        differences = f"difference: {compared[0]}"
     notes = [
         "Test accuracy in percent, mean ± standard deviation (n - 1) over runs; in brackets how "
         "many runs there are, of how many where some are missing.",
         rule(top),
-        f"difference: {SCL} minus {CE}, of the means over the top {top}, in percent points.",
+        f"{differences} minus {CE}, of the means over the top {top}, in percent points.",
     ]
     if FIXED_NAME in shown:
         notes.append(
@@ -86,6 +90,22 @@ def accuracy_table(
         tuple(lines),
         (*notes, *beside.notes()),
     )
+
+
+def _compared(names: Iterable[str]) -> list[str]:
+    """What is compared with CE."""
+    return [name for name in names if name not in (CE, FIXED_NAME)]
+
+
+def _difference_columns(compared: Sequence[str]) -> list[Column]:
+    raw = "difference of top means"
+    if len(compared) == 1:
+        return [Column("difference", (raw,))]
+    return [Column(f"{name} − {CE}", (f"{raw}: {name}",)) for name in compared]
+
+
+def _differences(means: Mapping[str, float | None]) -> list[Entry]:
+    return [difference_entry(means[CE], means[name]) for name in _compared(means)]
 
 
 def _of_task(row: Row, rows: Sequence[Row]) -> list[Row]:
@@ -122,8 +142,7 @@ def _average(
         mean = tables.number(averages[name])
         rest = ("",) * (len(of_top.raw) - 1)
         line += [Entry(mean.text, (*mean.raw, *rest)), tables.empty(of_all)]
-    line.append(difference_entry(averages[CE], averages[SCL]))
-    return (*line, *beside.entries(place))
+    return (*line, *_differences(averages), *beside.entries(place))
 
 
 class _Beside:

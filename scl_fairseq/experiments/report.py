@@ -6,16 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
-from scl_fairseq.experiments import sweep_config
 from scl_fairseq.experiments.accuracy_table import accuracy_table
 from scl_fairseq.experiments.published import (
     NONE,
     TABLES,
     PublishedTable,
 )
-from scl_fairseq.experiments.report_cells import (
-    trial_order,
-)
+from scl_fairseq.experiments.report_cells import columns_shown, trial_order
+from scl_fairseq.experiments.report_systems import system_table
 from scl_fairseq.experiments.report_tables import (
     choice_table,
     problem_table,
@@ -35,7 +33,9 @@ from scl_fairseq.experiments.selection import (
     choose_rows,
     make_cells,
 )
-from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig, canonical
+from scl_fairseq.experiments.settings import SYSTEM, canonical
+from scl_fairseq.experiments.settings import settings as settings_of
+from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.tables import Table
 
 DEFAULT_TOP = 3
@@ -103,13 +103,15 @@ def build(parts: Sequence[Results], settings: ReportSettings) -> Report:
         make_cells(results, failures, axes, configs), top, published.tasks if published else ()
     )
     grid_keys = sorted({key for result in results for key in result.grid_keys})
-    tuned = _tuned_keys(rows, {*grid_keys} - {*axes})
+    tuned = _tuned_keys(rows, {*grid_keys} - {*axes, SYSTEM})
     axes = [key for key in axes if any(row.place[key] is not None for row in rows)] or ["task"]
     made = [
         accuracy_table(rows, axes, top, published),
         choice_table(rows, axes, top, tuned),
         test_table(rows, axes, settings.resamples, settings.seed),
     ]
+    if any(SYSTEM in result.setting for result in results):
+        made.insert(1, system_table(results, columns_shown(rows)))
     if published and published.axis == "batch-size":
         made.append(speed_table(rows, axes, top))
     collapsed = [result for result in results if result.collapsed]
@@ -204,7 +206,7 @@ def _encoder(part: Results) -> str:
     named = set()
     if part.config and part.config.encoder == EMBEDDED:
         return ABOUT_ENCODER
-    for setting in sweep_config.settings(part.config) if part.config else ():
+    for setting in settings_of(part.config) if part.config else ():
         keys = [key for key in ("arch", "finetune-from-model") if key in setting]
         named.add(", ".join(f"{key} {setting[key]}" for key in keys) or "named nowhere")
     names = "; ".join(sorted(named)) or "named nowhere"

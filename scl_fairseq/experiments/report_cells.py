@@ -19,7 +19,7 @@ from scl_fairseq.experiments.selection import (
     Configuration,
     Row,
 )
-from scl_fairseq.experiments.sweep_config import canonical
+from scl_fairseq.experiments.settings import canonical
 from scl_fairseq.experiments.tables import Column, Entry, mean_and_sd
 
 
@@ -36,9 +36,24 @@ def trial_order(trial: Result | Failure) -> list:
 
 
 def columns_shown(rows: Sequence[Row]) -> list[str]:
-    """CE, CE+SCL, and the fixed setting where it has been run beside others."""
-    has_fixed = any(FIXED_NAME in row.choices for row in rows)
-    return [CE, SCL, FIXED_NAME] if has_fixed and not is_fixed_alone(rows) else [CE, SCL]
+    """CE, CE+SCL, the fixed setting where it has been run beside others, and other systems."""
+    found = dict.fromkeys(name for row in rows for name in row.choices)
+    others = [name for name in found if name not in (CE, SCL, FIXED_NAME)]
+    has_fixed = FIXED_NAME in found and not is_fixed_alone(rows)
+    shown = [CE, *([SCL] if SCL in found or not others else [])]
+    return [*shown, *([FIXED_NAME] if has_fixed else []), *others]
+
+
+def losses_heading(rows: Sequence[Row]) -> str:
+    """What the columns that are shown are called."""
+    return "loss" if set(columns_shown(rows)) <= {CE, SCL, FIXED_NAME} else "system"
+
+
+def beside_ce(row: Row, rows: Sequence[Row]) -> list[tuple[str, Configuration]]:
+    """What was chosen beside CE; the fixed setting unless it is the chosen one anyway."""
+    found = [(name, row.chosen(name)) for name in columns_shown(rows) if name != CE]
+    tuned = row.chosen(SCL)
+    return [(name, one) for name, one in found if one and (name != FIXED_NAME or one is not tuned)]
 
 
 def is_fixed_alone(rows: Sequence[Row]) -> bool:

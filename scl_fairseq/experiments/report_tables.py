@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from scl_fairseq.experiments import tables
 from scl_fairseq.experiments.report_cells import (
+    beside_ce,
     columns_shown,
     in_order,
+    losses_heading,
     place_entries,
     plain_columns,
     present_of,
@@ -18,13 +20,12 @@ from scl_fairseq.experiments.report_cells import (
 from scl_fairseq.experiments.results import (
     Failure,
     Result,
-    loss_of,
+    is_contrastive,
 )
 from scl_fairseq.experiments.selection import (
     CE,
     FIXED,
     FIXED_NAME,
-    SCL,
     Configuration,
     Row,
 )
@@ -42,7 +43,7 @@ def choice_table(rows: Sequence[Row], axes: Sequence[str], top: int, tuned: Sequ
         *plain_columns(("collapsed", "failed")),
     ]
     columns = [
-        *plain_columns((*axes, "loss")),
+        *plain_columns((*axes, losses_heading(rows))),
         *of_chosen,
         Column("chosen from", ("configurations",)),
         Column("runs in all", ("runs in all", "expected runs in all")),
@@ -67,20 +68,21 @@ def choice_table(rows: Sequence[Row], axes: Sequence[str], top: int, tuned: Sequ
         "Validation accuracy in percent. runs, collapsed and failed: of the chosen configuration. "
         "chosen from: how many configurations competed. runs in all: theirs."
     ]
+    compared = [name for name in columns_shown(rows) if name != FIXED_NAME]
     if any(
-        len({row.choices[loss].num_competing for loss in (CE, SCL) if loss in row.choices}) > 1
+        len({row.choices[name].num_competing for name in compared if name in row.choices}) > 1
         for row in rows
     ):
         notes.append(
-            f"{CE} and {SCL} were chosen from different numbers of configurations; more to choose "
-            "from is an advantage."
+            f"{', '.join(compared[:-1])} and {compared[-1]} were chosen from different numbers of "
+            "configurations; more to choose from is an advantage."
         )
     return Table("choice", "Chosen hyper-parameters", tuple(columns), tuple(lines), tuple(notes))
 
 
 def _chosen(chosen: Configuration, tuned: Sequence[str], top: int) -> list[Entry]:
     # What a setting leaves out is the criterion's default, which CE has no use for.
-    setting = {**(FIXED if loss_of(chosen.setting) == SCL else {}), **chosen.setting}
+    setting = {**(FIXED if is_contrastive(chosen.setting) else {}), **chosen.setting}
     return [
         *(tables.setting_value(setting.get(key)) for key in tuned),
         tables.number(chosen.validation(top)),
@@ -95,11 +97,11 @@ def _counted(present: int, expected: int) -> Entry:
 
 
 def test_table(rows: Sequence[Row], axes: Sequence[str], resamples: int, seed: int) -> Table:
-    """CE against each CE+SCL: Welch's test over runs, a paired bootstrap over examples."""
+    """CE against each of the others: Welch's test over runs, a paired bootstrap over examples."""
     lines = []
     for row in rows:
         first = row.chosen(CE)
-        for name, second in _beside_ce(row) if first else ():
+        for name, second in beside_ce(row, rows) if first else ():
             for comparison in compare(first, second, resamples, seed):
                 pair = Entry(f"{CE}, {name}", (CE, name))
                 lines.append([*place_entries(row, axes), pair, *_comparison(comparison)])
@@ -125,13 +127,6 @@ def test_table(rows: Sequence[Row], axes: Sequence[str], resamples: int, seed: i
     return Table("tests", "Tests", tuple(columns), rows_shown, notes)
 
 
-def _beside_ce(row: Row) -> list[tuple[str, Configuration]]:
-    """What there is beside CE; the fixed setting unless it is the chosen one anyway."""
-    tuned, fixed = row.chosen(SCL), row.chosen(FIXED_NAME)
-    found = [(SCL, tuned)] if tuned else []
-    return [*found, *([(FIXED_NAME, fixed)] if fixed and fixed is not tuned else [])]
-
-
 def _comparison(comparison: Comparison) -> list[Entry]:
     interval, p = Entry(NOTHING, ("", "")), tables.number(comparison.p, 3)
     if comparison.interval:
@@ -152,14 +147,14 @@ def _comparison(comparison: Comparison) -> list[Entry]:
 def speed_table(rows: Sequence[Row], axes: Sequence[str], top: int) -> Table:
     """Accuracy and updates per second."""
     columns = [
-        *plain_columns((*axes, "loss")),
+        *plain_columns((*axes, losses_heading(rows))),
         Column(f"accuracy: top {top}", ("top mean", "top sd", "top runs")),
         *plain_columns(("updates per second", "device")),
     ]
     lines = []
     for row in rows:
         first = row.chosen(CE)
-        for name, chosen in [*([(CE, first)] if first else []), *_beside_ce(row)]:
+        for name, chosen in [*([(CE, first)] if first else []), *beside_ce(row, rows)]:
             speed = statistics.median(run.updates_per_second for run in chosen.runs)
             devices = ", ".join(sorted({str(run.device) for run in chosen.runs}))
             line = [*place_entries(row, axes), tables.text(name), top_entry(chosen, top)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from scl_fairseq.experiments.results import Result, data_keys
 from scl_fairseq.experiments.selection import (
+    CE,
     FIXED,
     REPETITION_KEYS,
     SCL,
@@ -15,7 +16,8 @@ from scl_fairseq.experiments.selection import (
     Configuration,
     make_cells,
 )
-from scl_fairseq.experiments.sweep_config import SweepConfig, canonical
+from scl_fairseq.experiments.settings import canonical
+from scl_fairseq.experiments.sweep_config import SweepConfig
 
 LAMBDA, TEMPERATURE = FIXED
 BATCH_SIZE = "batch-size"
@@ -116,12 +118,14 @@ def make_places(
     Batch size is a part of the place where a grid varies it; every other hyper-parameter is chosen.
 
     Args:
-        results: of one sweep or of several.
+        results: of one sweep or of several; those of systems other than CE and CE+SCL, which
+            figures do not show, are left out.
         configs: of these sweeps: further keys may name the data.
 
     Returns:
         Sorted by task, N and the other keys.
     """
+    results = [result for result in results if result.loss in (CE, SCL)]
     axes = [key for key in data_keys(configs) if key not in REPETITION_KEYS]
     in_grids = {key for result in results for key in result.grid_keys}
     sizes = {canonical(result.setting.get(BATCH_SIZE)) for result in results}

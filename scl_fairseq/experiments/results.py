@@ -10,18 +10,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from scl_fairseq.experiments.result_files import CONFIG, FAILURES, LOG, RESULTS
-from scl_fairseq.experiments.sweep_config import (
-    DATA_KEYS,
-    SweepConfig,
-    canonical,
-    read_config,
-)
-from scl_fairseq.experiments.sweep_config import settings as settings_of
+from scl_fairseq.experiments.settings import DATA_KEYS, SYSTEM, canonical
+from scl_fairseq.experiments.settings import settings as settings_of
+from scl_fairseq.experiments.sweep_config import SweepConfig, read_config
 
 # The criterion's own, for settings that leave them out.
 DEFAULT_LAMBDA = 0.9
 DEFAULT_TEMPERATURE = 0.3
-_NEVER_DATA = ("seed", "scl-lambda", "scl-temperature")
+_NEVER_DATA = ("seed", "scl-lambda", "scl-temperature", SYSTEM)
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Result:
 
     @property
     def loss(self) -> str:
-        """``CE`` or ``CE+SCL``."""
+        """``CE``, ``CE+SCL`` or the name of another system."""
         return loss_of(self.setting)
 
     @property
@@ -87,7 +83,7 @@ class Failure:
 
     @property
     def loss(self) -> str:
-        """``CE`` or ``CE+SCL``."""
+        """``CE``, ``CE+SCL`` or the name of another system."""
         return loss_of(self.setting)
 
     @property
@@ -127,10 +123,15 @@ class Predictions:
 
 
 def loss_of(setting: Mapping[str, object]) -> str:
-    """``CE`` where lambda is 0 or the criterion is fairseq's own, otherwise ``CE+SCL``."""
+    """The name of its system, without one ``CE`` or ``CE+SCL``."""
+    return str(setting.get(SYSTEM) or ("CE+SCL" if is_contrastive(setting) else "CE"))
+
+
+def is_contrastive(setting: Mapping[str, object]) -> bool:
+    """Whether the contrastive term takes part: not at lambda 0, nor with fairseq's criterion."""
     if setting.get("criterion") == "sentence_prediction":
-        return "CE"
-    return "CE" if float(setting.get("scl-lambda", DEFAULT_LAMBDA)) == 0 else "CE+SCL"
+        return False
+    return float(setting.get("scl-lambda", DEFAULT_LAMBDA)) != 0
 
 
 def read_results(path: Path) -> Results:

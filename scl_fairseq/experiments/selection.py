@@ -19,7 +19,8 @@ from scl_fairseq.experiments.results import (
     Result,
     loss_of,
 )
-from scl_fairseq.experiments.sweep_config import SweepConfig, canonical, identity, settings
+from scl_fairseq.experiments.settings import canonical, identity, settings
+from scl_fairseq.experiments.sweep_config import SweepConfig
 
 REPETITION_KEYS = ("sample", "seed")
 # What the paper found best in most cases.
@@ -85,7 +86,7 @@ class Cell:
 
     Attributes:
         place: task, N and the table's other axes; None where the settings have no such key.
-        loss: ``CE`` or ``CE+SCL``.
+        loss: ``CE``, ``CE+SCL`` or the name of another system.
         configurations: in the order in which equals count, some perhaps without a finished run.
         num_expected: runs of all configurations that the config names.
     """
@@ -155,7 +156,7 @@ class Row:
 
     Attributes:
         place: task, N and the table's other axes.
-        choices: of ``CE``, ``CE+SCL`` and ``FIXED_NAME``, those that have a trial.
+        choices: of ``CE``, ``CE+SCL``, ``FIXED_NAME`` and other systems, those that have a trial.
     """
 
     place: Mapping[str, object]
@@ -224,7 +225,7 @@ def make_cells(
             is expected to have the samples and seeds that are seen anywhere in its place.
 
     Returns:
-        Cells sorted by place, CE first.
+        Cells sorted by place, CE first, CE+SCL second.
     """
     configs = list(configs)
     planned: dict[tuple, list[_Planned]] = {}
@@ -239,7 +240,12 @@ def make_cells(
         for (place, _), found in trials.items():
             seen.setdefault(place, set()).update(_repetition(trial.setting) for trial in found)
     cells = []
-    for place, loss in sorted(trials):
+    # CE first, then CE+SCL, other systems as the configs list them.
+    named = dict.fromkeys(
+        (CE, SCL, *(loss for _, loss in planned), *sorted({k[1] for k in trials}))
+    )
+    order = {loss: index for index, loss in enumerate(named)}
+    for place, loss in sorted(trials, key=lambda key: (key[0], order[key[1]])):
         found = trials[place, loss]
         of_place = planned.get((place, loss), [])
         configurations = _configurations(found, of_place, seen.get(place, set()))

@@ -24,11 +24,14 @@ from scl_fairseq.experiments.result_files import (
     LineFile,
     exclusive,
 )
-from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig, identity
-from scl_fairseq.experiments.trials import Encoder, Trial, distinct_values
+from scl_fairseq.experiments.settings import FIRST_STAGE, identity
+from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
+from scl_fairseq.experiments.trial import Encoder, Trial
+from scl_fairseq.experiments.trials import distinct_values
 from scl_fairseq.experiments.worker import DONE, EPOCH, FAILED
 from scl_fairseq.files import write_text
 
+ENCODER = "encoder"
 Task = dict[str, Any]
 OnEvent = Callable[[Mapping[str, Any]], None]
 
@@ -69,14 +72,29 @@ def plan(config: SweepConfig, on_cpu: bool) -> Plan:
         flags = architecture_flags(embedded.find_encoder())
         encoder = Encoder("", embedded.ENCODER_SHA256, tuple(flags))
     planned = trials.plan(config, encoder)
-    if on_cpu and any(trial.setting.get("fp16") for trial in planned):
+    stages = [stage for trial in planned for stage in (trial.options, trial.first)]
+    if on_cpu and any(stage.get("fp16") for stage in stages):
         raise ValueError(f"{config.source}: options.fp16: needs a GPU")
     for trial in distinct_values(planned):
-        try:
-            check_arguments(trial.arguments(Path(TRIALS) / trial.id, on_cpu))
-        except ValueError as error:
-            raise ValueError(f"{config.source}: options or grid: {error}") from None
+        folder = Path(TRIALS) / trial.id
+        lines = {"options or grid": trial.arguments(folder, on_cpu)}
+        if trial.first:
+            lines[FIRST_STAGE] = trial.first_arguments(folder, on_cpu)
+        for where, arguments in lines.items():
+            try:
+                check_arguments(arguments)
+            except ValueError as error:
+                raise ValueError(f"{config.source}: {where}: {error}") from None
     return Plan(config, planned)
+
+
+def commands(planned: Plan, trial: Trial, out: Path, on_cpu: bool, keep: str) -> list[str]:
+    """The ``fairseq-train`` lines that a trial of ``planned`` stands for, in their order."""
+    trial = _with_encoder(planned.config, {trial.id: trial}, out)[trial.id]
+    folder = out / TRIALS / trial.id
+    stages = [trial.first_arguments(folder, on_cpu)] if trial.first else []
+    stages.append(trial.arguments(folder, on_cpu, keeps_all=keep == "all"))
+    return [shlex.join(["fairseq-train", *arguments]) for arguments in stages]
 
 
 def run_sweep(
@@ -112,11 +130,15 @@ def run_sweep(
         _check_same_inputs(results.records, planned.trials, out)
         known = {record["trial"] for record in results.records}
         _collect(out, by_id, known, results)
+        if planned.config.encoder == EMBEDDED:
+            embedded.convert_encoder(out / ENCODER)
         by_id = _with_encoder(planned.config, by_id, out)
         write_text(out / CONFIG, _as_yaml(planned.config))
         watcher.start(planned.trials, [r for r in results.records if r["trial"] in by_id])
         tasks = [
-            _task(trial, out, keep, on_cpu) for trial in by_id.values() if trial.id not in known
+            _task(planned, trial, out, keep, on_cpu)
+            for trial in by_id.values()
+            if trial.id not in known
         ]
         failed = set()
 
@@ -184,17 +206,20 @@ def _with_result(event: Mapping[str, Any], out: Path) -> Mapping[str, Any]:
 
 
 def _with_encoder(config: SweepConfig, by_id: Mapping[str, Trial], out: Path) -> dict[str, Trial]:
-    """The trials with the embedded encoder's place, once it is there."""
+    """The trials with the place where the embedded encoder is converted to."""
     if config.encoder != EMBEDDED:
         return dict(by_id)
     from scl_fairseq.checkpoints.huggingface import CHECKPOINT
     from scl_fairseq.experiments.training import short_path
 
-    folder = out / "encoder"
-    converted = embedded.convert_encoder(folder)
-    vocabulary = ("--bpe", converted.bpe, "--wordpiece-vocab", short_path(folder / "vocab.txt"))
+    folder = out / ENCODER
     encoder = Encoder(
-        short_path(folder / CHECKPOINT), embedded.ENCODER_SHA256, (*converted.flags, *vocabulary)
+        short_path(folder / CHECKPOINT),
+        embedded.ENCODER_SHA256,
+        (
+            *architecture_flags(embedded.find_encoder()),
+            *("--bpe", "wordpiece", "--wordpiece-vocab", short_path(folder / "vocab.txt")),
+        ),
     )
     return {trial.id: replace(trial, encoder=encoder) for trial in by_id.values()}
 
@@ -205,13 +230,13 @@ def _as_yaml(config: SweepConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(config.values)))
 
 
-def _task(trial: Trial, out: Path, keep: str, on_cpu: bool) -> Task:
+def _task(planned: Plan, trial: Trial, out: Path, keep: str, on_cpu: bool) -> Task:
     relative = f"{TRIALS}/{trial.id}"
     folder = out / relative
-    arguments = trial.arguments(folder, on_cpu, keeps_all=keep == "all")
     return {
         "trial": trial.id,
-        "arguments": arguments,
+        "first_stage": trial.first_arguments(folder, on_cpu),
+        "arguments": trial.arguments(folder, on_cpu, keeps_all=keep == "all"),
         "folder": str(folder.absolute()),
         "relative": relative,
         "keep": keep,
@@ -222,7 +247,7 @@ def _task(trial: Trial, out: Path, keep: str, on_cpu: bool) -> Task:
             "grid_keys": list(trial.grid_keys),
             "data": {"path": str(trial.data.folder), "sha256": trial.data.sha256},
             "encoder_sha256": trial.encoder.sha256,
-            "command": shlex.join(["fairseq-train", *arguments]),
+            "command": " && ".join(commands(planned, trial, out, on_cpu, keep)),
         },
     }
 

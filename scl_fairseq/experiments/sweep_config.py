@@ -1,64 +1,34 @@
-"""The configuration of a sweep: which settings it tries. Imports neither torch nor fairseq."""
+"""The configuration of a sweep as its file says it. Imports neither torch nor fairseq."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# They name the data; every other key is a fairseq option. noise is the sampling temperature of an
-# augmented training set, 0 for the original.
-DATA_KEYS = ("task", "N", "noise", "sample")
+from scl_fairseq.experiments.settings import FIRST, FIRST_STAGE, SYSTEM, Value
+from scl_fairseq.experiments.sweep_checks import Fail, check_grid, check_options, is_number
+
 TABLES = ("few-shot", "glue", "batch-size", "noise", "transfer", "none")
 EMBEDDED = "embedded"
-CE_LAMBDA = 0
-# Without an effect on training at lambda 0.
-_INERT = ("scl-temperature", "scl-embedding", "scl-reduction")
 
-# What a sweep decides itself, so that a trial leaves what it should and can be compared.
-MANAGED = {
-    "best-checkpoint-metric": "a sweep selects on accuracy",
-    "continue-once": "a trial starts from finetune-from-model",
-    "cpu": "the sweep's --workers decides",
-    "data": "it is the top-level key data",
-    "disable-validation": "a sweep selects on validation accuracy",
-    "distributed-world-size": "a trial runs on one device",
-    "fixed-validation-seed": "validation draws no random numbers",
-    "log-file": "a trial's log is train.log in its folder",
-    "log-format": "a trial's log is train.log in its folder",
-    "maximize-best-checkpoint-metric": "a sweep selects on accuracy",
-    "no-epoch-checkpoints": "the sweep's --keep decides",
-    "no-last-checkpoints": "the sweep's --keep decides",
-    "no-save": "the sweep's --keep decides",
-    "no-save-optimizer-state": "the sweep's --keep decides",
-    "regression-target": "a sweep selects on accuracy",
-    "reset-dataloader": "a trial starts from finetune-from-model",
-    "reset-lr-scheduler": "a trial starts from finetune-from-model",
-    "reset-meters": "a trial starts from finetune-from-model",
-    "reset-optimizer": "a trial starts from finetune-from-model",
-    "restore-file": "a trial starts from finetune-from-model",
-    "save-dir": "it is the trial's folder",
-    "train-subset": "it is train",
-    "user-dir": "it is this package",
-    "valid-subset": "it is valid",
-}
 _KEYS = ("name", "published", "data", "encoder", "warmup-ratio", "grid", "options", "overrides")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
-Value = str | int | float | bool | None
-Setting = dict[str, Value]
 
 
 @dataclass(frozen=True)
 class Override:
-    """Options of the trials whose setting agrees with ``when``."""
+    """Options of the trials whose setting agrees with ``when``.
+
+    Attributes:
+        when: keys of the grid, and values of which the setting has one.
+        options: of the trial.
+        first_stage: of the training from whose weights it starts; None where there is none.
+    """
 
     when: Mapping[str, Sequence[Value]]
     options: Mapping[str, Value]
+    first_stage: Mapping[str, Value] | None = None
 
     def applies_to(self, setting: Mapping[str, Value]) -> bool:
         """Whether each key of ``when`` has one of its values in ``setting``."""
@@ -143,10 +113,11 @@ def _change(values: dict[str, Any], change: str) -> None:
         values[top] = value
         return
     tables = values.get(top)
-    # A list of grids: the change is for each of them.
-    for table in tables if isinstance(tables, list) else [values.setdefault(top, {})]:
-        if not isinstance(table, dict):
-            raise ValueError(f"--set {change}: {top} holds no keys")
+    listed = tables if isinstance(tables, list) else [values.setdefault(top, {})]
+    if not all(isinstance(table, dict) for table in listed):
+        raise ValueError(f"--set {change}: {top} holds no keys")
+    # Of several grids those that have the key; where none has, each.
+    for table in [table for table in listed if rest in table] or listed:
         table[rest] = value
 
 
@@ -168,13 +139,13 @@ def _checked(values: dict[str, Any], source: str) -> SweepConfig:
     if values.get("encoder") not in (None, EMBEDDED):
         fail("encoder", f"expected {EMBEDDED}, or options.finetune-from-model instead of it")
     ratio = values.get("warmup-ratio")
-    if ratio is not None and not (_is_number(ratio) and 0 <= ratio < 1):
+    if ratio is not None and not (is_number(ratio) and 0 <= ratio < 1):
         fail("warmup-ratio", f"expected a number from 0 to below 1, got {ratio!r}")
     options = values.get("options") or {}
-    _check_options(options, "options", fail)
+    check_options(options, "options.", fail)
     grids = values["grid"] if isinstance(values["grid"], list) else [values["grid"]]
     for grid in grids:
-        _check_grid(grid, options, fail)
+        check_grid(grid, options, fail)
     overrides = _overrides(values.get("overrides") or [], grids, fail)
     return SweepConfig(
         name=str(values.get("name") or Path(source).stem),
@@ -190,142 +161,33 @@ def _checked(values: dict[str, Any], source: str) -> SweepConfig:
     )
 
 
-def _check_options(options: Any, where: str, fail: Any) -> None:
-    if not isinstance(options, dict):
-        fail(where, "expected fairseq options and their values")
-    for key, value in options.items():
-        if not isinstance(key, str) or not _NAME.fullmatch(key):
-            fail(f"{where}.{key}", "no option's name (write it without --)")
-        if isinstance(value, (list, dict)):
-            fail(f"{where}.{key}", "expected one value; several to try belong under grid")
-        _check_key(key, f"{where}.{key}", fail)
-        _check_value(key, value, f"{where}.{key}", fail)
-
-
-def _check_key(key: str, where: str, fail: Any) -> None:
-    if key in MANAGED:
-        fail(where, f"cannot be set: {MANAGED[key]}")
-    if key in DATA_KEYS and not where.startswith("grid."):
-        fail(where, "names the data and belongs under grid")
-
-
-def _check_value(key: str, value: Any, where: str, fail: Any) -> None:
-    if key == "scl-lambda" and not (_is_number(value) and 0 <= value <= 1):
-        fail(where, f"expected a number from 0 to 1, got {value!r}")
-    if key == "scl-temperature" and not (_is_number(value) and 0 < value < float("inf")):
-        fail(where, f"expected a number greater than 0, got {value!r}")
-    if key in ("batch-size", "max-epoch", "N") and not (_is_integer(value) and value > 0):
-        fail(where, f"expected a positive integer, got {value!r}")
-    if key == "noise" and not (_is_number(value) and 0 <= value < float("inf")):
-        fail(where, f"expected a temperature, or 0 for the original, got {value!r}")
-    if key in ("seed", "sample") and not (_is_integer(value) and value >= 0):
-        fail(where, f"expected an integer from 0, got {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_grid(grid: Any, options: Mapping[str, Any], fail: Any) -> None:
-    if not isinstance(grid, dict) or not grid:
-        fail("grid", "expected keys, each with a list of values")
-    for key, listed in grid.items():
-        where = f"grid.{key}"
-        if not isinstance(key, str) or not _NAME.fullmatch(key):
-            fail(where, "no option's name (write it without --)")
-        _check_key(key, where, fail)
-        if not isinstance(listed, list):
-            fail(where, f"expected a list of values, got {listed!r}")
-        if not listed:
-            fail(where, "the list of values is empty")
-        for index, value in enumerate(listed):
-            if isinstance(value, (list, dict)):
-                fail(where, f"expected plain values, got {value!r}")
-            if canonical(value) in map(canonical, listed[:index]):
-                fail(where, f"{value!r} is listed twice: its trials would be duplicates")
-            _check_value(key, value, where, fail)
-        if key in options:
-            fail(where, "is also among options")
-
-
-def _overrides(listed: Any, grids: Sequence[Mapping], fail: Any) -> tuple[Override, ...]:
+def _overrides(listed: Any, grids: Sequence[Mapping], fail: Fail) -> tuple[Override, ...]:
     if not isinstance(listed, list):
-        fail("overrides", "expected a list of {when: ..., options: ...}")
+        fail("overrides", "expected a list of {when: ..., options: ..., first-stage: ...}")
     known = {key for grid in grids for key in grid}
-    found = []
-    for number, item in enumerate(listed):
-        where = f"overrides.{number}"
-        if not isinstance(item, dict) or set(item) != {"when", "options"}:
-            fail(where, "expected the keys when and options")
-        if not isinstance(item["when"], dict) or not item["when"]:
-            fail(f"{where}.when", "expected keys of the grid and their values")
-        when = {}
-        for key, value in item["when"].items():
-            if key not in known:
-                fail(f"{where}.when.{key}", "is no key of the grid")
-            when[key] = value if isinstance(value, list) else [value]
-        _check_options(item["options"], f"{where}.options", fail)
-        for key in item["options"]:
-            if key in known:
-                fail(f"{where}.options.{key}", "is a key of the grid")
-        found.append(Override(when, item["options"]))
+    found = [_override(item, f"overrides.{n}", known, fail) for n, item in enumerate(listed)]
+    named = {value for override in found for value in override.when.get(SYSTEM, ())}
+    for system in (value for grid in grids for value in grid.get(SYSTEM, ())):
+        if system not in named:  # one that is misspelt there would train as another
+            fail(f"grid.{SYSTEM}", f"no override says what {system!r} is")
     return tuple(found)
 
 
-def settings(config: SweepConfig) -> list[Setting]:
-    """The setting of every trial: keys of its grid, then options, those with value None left out.
-
-    At lambda 0 temperature, embedding and reduction do nothing: the baseline is one setting
-    whatever of them the grid lists, and has none.
-
-    Raises:
-        ValueError: two grids hold the same trial.
-    """
-    found: dict[tuple, Setting] = {}
-    for grid in config.grids:
-        of_this_grid = {identity(setting): setting for setting in _expand(config, grid)}
-        for key, setting in of_this_grid.items():
-            if key in found:
-                named = ", ".join(f"{name}={setting[name]}" for name in grid if name in setting)
-                raise ValueError(f"{config.source}: grid: duplicate trial {named}")
-            found[key] = setting
-    return list(found.values())
-
-
-def _expand(config: SweepConfig, grid: Mapping[str, Sequence[Value]]) -> Iterator[Setting]:
-    for values in itertools.product(*grid.values()):
-        setting: Setting = {**dict(zip(grid, values, strict=True)), **config.options}
-        inert = _INERT if setting.get("scl-lambda") == CE_LAMBDA else ()
-        setting = {key: value for key, value in setting.items() if key not in inert}
-        for override in config.overrides:
-            if override.applies_to(setting):
-                changes = override.options.items()
-                setting.update({key: value for key, value in changes if key not in inert})
-        yield {key: value for key, value in setting.items() if value is not None}
-
-
-def canonical(value: object) -> tuple[int, float, str]:
-    """A setting's value to compare and to sort by: numbers first, by size, however written.
-
-    ``0`` and ``0.0`` are the same, and so are ``5e-05`` and the text ``"5e-5"``, as which YAML
-    reads it; absent (None) comes last.
-    """
-    if value is None:
-        return (2, 0.0, "")
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if math.isfinite(number):
-            return (0, number, "")
-    return (1, 0.0, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
-
-
-def identity(setting: Mapping[str, object]) -> tuple:
-    """What settings have in common that are the same, in whatever order and however written."""
-    return tuple(sorted((key, canonical(value)) for key, value in setting.items()))
+def _override(item: Any, where: str, known: set[str], fail: Fail) -> Override:
+    keys = set(item) if isinstance(item, dict) else set()
+    if "when" not in keys or not {"when"} < keys <= {"when", "options", FIRST_STAGE}:
+        fail(where, f"expected the keys when and options, {FIRST_STAGE} or both")
+    if not isinstance(item["when"], dict) or not item["when"]:
+        fail(f"{where}.when", "expected keys of the grid and their values")
+    when = {}
+    for key, value in item["when"].items():
+        if key not in known:
+            fail(f"{where}.when.{key}", "is no key of the grid")
+        when[key] = value if isinstance(value, list) else [value]
+    options, first = item.get("options", {}), item.get(FIRST_STAGE, {})
+    check_options(options, f"{where}.options.", fail)
+    check_options(first, f"{where}.{FIRST}", fail)
+    for key in (*(f"options.{key}" for key in options), *(f"{FIRST}{key}" for key in first)):
+        if key.removeprefix("options.") in known:
+            fail(f"{where}.{key}", "is a key of the grid")
+    return Override(when, options, first if FIRST_STAGE in item else None)

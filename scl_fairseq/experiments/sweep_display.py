@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scl_fairseq.experiments.trials import Trial
+from scl_fairseq.experiments.trial import Trial
 
 ROWS = 8
 # What tells runs of one configuration apart.

@@ -1,34 +1,31 @@
-"""The trials of a sweep: each a setting with its data, and the ``fairseq-train`` it stands for."""
+"""The trials of a sweep, from its configuration and the data that it names."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.checkpoints.architecture import architecture_flags
 from scl_fairseq.data.binarized import BinarizedData, open_binarized
-from scl_fairseq.data.choices import has_separator
-from scl_fairseq.data.dictionary import EOS
-from scl_fairseq.experiments import training
-from scl_fairseq.experiments.sweep_config import (
+from scl_fairseq.experiments.settings import (
     DATA_KEYS,
+    FIRST,
+    FIRST_STAGE,
+    SYSTEM,
     Setting,
-    SweepConfig,
     Value,
+    first_stage,
     identity,
     settings,
 )
+from scl_fairseq.experiments.sweep_config import SweepConfig
+from scl_fairseq.experiments.trial import ENCODER_OPTION, SEPARATOR, Encoder, Trial
+from scl_fairseq.experiments.trial_schedule import check_complete, schedule
 from scl_fairseq.files import file_sha256
 
 SPLITS = ("train", "valid", "test")
-ENCODER_OPTION = "finetune-from-model"
-SEPARATOR = "separator-token"
-ENDS = ("max-epoch", "max-update", "stop-time-hours", "patience")
-SIZES = ("batch-size", "max-sentences", "max-tokens")
 CHOICES = ("arch", "criterion", "optimizer", "lr-scheduler")  # each has options of its own
 # What a fine-tuning of the paper's kind needs and a configuration may leave out.
 DEFAULTS: dict[str, Value] = {
@@ -38,83 +35,6 @@ DEFAULTS: dict[str, Value] = {
     "num-workers": 0,
     "optimizer": "adam",
 }
-# A trial on one device that keeps the weights of its best epoch.
-FIXED: dict[str, Value] = {
-    "distributed-world-size": 1,
-    "best-checkpoint-metric": "accuracy",
-    "maximize-best-checkpoint-metric": True,
-    "log-format": "json",
-}
-BEST_ONLY = ("no-epoch-checkpoints", "no-last-checkpoints", "no-save-optimizer-state")
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """The pre-trained checkpoint that trials start from.
-
-    Attributes:
-        path: of the file.
-        sha256: of the file, or of what it is converted from.
-        flags: ``fairseq-train`` options that it needs and the configuration leaves out.
-    """
-
-    path: str
-    sha256: str
-    flags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training, with its evaluation on the test set.
-
-    Attributes:
-        id: 12 hexadecimal digits of a hash of setting, data and encoder.
-        setting: what decides its result, by name.
-        grid_keys: those of its keys that stand in the grid.
-        data: its binarised data.
-        encoder: what it starts from.
-        options: of ``fairseq-train``, without what depends on place and device.
-    """
-
-    id: str
-    setting: Setting
-    grid_keys: tuple[str, ...]
-    data: BinarizedData
-    encoder: Encoder
-    options: Mapping[str, Value] = field(repr=False)
-
-    def arguments(self, folder: Path, on_cpu: bool, keeps_all: bool = False) -> list[str]:
-        """Arguments of the ``fairseq-train`` that this trial stands for; it saves in ``folder``."""
-        options = {
-            "user-dir": training.user_dir(),
-            ENCODER_OPTION: self.encoder.path,
-            "save-dir": training.short_path(folder),
-            "task": "sentence_prediction",
-            "num-classes": len(self.data.labels),
-            SEPARATOR: self._separator(),
-            **self.options,
-            **FIXED,
-            **({} if keeps_all else dict.fromkeys(BEST_ONLY, True)),
-            "cpu": on_cpu,
-        }
-        found = [training.short_path(self.data.folder), *self.encoder.flags]
-        return [*found, *(a.replace("{trial}", self.id) for a in training.as_arguments(options))]
-
-    def _separator(self) -> int | None:
-        """What the data's encoding puts before a second sentence: ``</s>`` or nothing."""
-        data = self.data
-        is_separated = data.num_inputs == 2 and data.bpe is not None and has_separator(data.bpe)
-        return EOS if is_separated else None
-
-    @property
-    def name(self) -> str:
-        """What tells it apart from the others of its sweep."""
-        return " ".join(f"{key}={self.setting[key]}" for key in self.grid_keys)
-
-    @property
-    def max_epoch(self) -> int | None:
-        """Epochs it runs, where a number of them is set."""
-        return self.options.get("max-epoch")
 
 
 def plan(config: SweepConfig, embedded: Encoder | None = None) -> list[Trial]:
@@ -136,7 +56,8 @@ def plan(config: SweepConfig, embedded: Encoder | None = None) -> list[Trial]:
         data = _data(config, setting, opened)
         encoder = _encoder(config, setting, encoders, embedded)
         trial = _trial(config, setting, data, encoder)
-        inputs = (data.sha256, encoder.sha256, identity(trial.options))
+        stages = (identity(trial.first), identity(trial.options))
+        inputs = (data.sha256, encoder.sha256, *stages)
         if inputs in first:
             raise ValueError(
                 f"{config.source}: data: {data.folder} is the data of several trials, which makes "
@@ -194,9 +115,15 @@ def _encoder(
 
 
 def _trial(config: SweepConfig, setting: Setting, data: BinarizedData, encoder: Encoder) -> Trial:
-    _check_complete(config, setting, data)
-    setting = {**setting, **_schedule(config, setting, data)}
-    options = {key: value for key, value in setting.items() if key not in DATA_KEYS}
+    _check_separator(config, data)
+    own = {key: value for key, value in setting.items() if not key.startswith(FIRST)}
+    own.update(_length(config, own, data, "options"))
+    first = first_stage(setting)
+    if first:
+        first.update(_length(config, first, data, FIRST_STAGE))
+    setting = {**own, **{f"{FIRST}{key}": value for key, value in first.items()}}
+    names = (*DATA_KEYS, SYSTEM)
+    options = {key: value for key, value in own.items() if key not in names}
     return Trial(
         id=_identify(setting, data, encoder),
         setting=setting,
@@ -204,14 +131,20 @@ def _trial(config: SweepConfig, setting: Setting, data: BinarizedData, encoder: 
         data=data,
         encoder=encoder,
         options={**DEFAULTS, **options},
+        first={**DEFAULTS, **first} if first else {},
     )
 
 
-def _check_complete(config: SweepConfig, setting: Setting, data: BinarizedData) -> None:
-    """What fairseq would find out late, or never."""
-    for keys, why in ((ENDS, "training would not end"), (SIZES, "fairseq needs one")):
-        if not any(key in setting for key in keys):
-            raise ValueError(f"{config.source}: options: none of {', '.join(keys)}: {why}")
+def _length(config: SweepConfig, options: Setting, data: BinarizedData, where: str) -> Setting:
+    """Length of training and warm-up in updates, where the configuration gives a ratio."""
+    check_complete(options, f"{config.source}: {where}")
+    if config.warmup_ratio is None:
+        return {}
+    size = data.num_examples["train"]
+    return schedule(options, config.warmup_ratio, size, config.source, where)
+
+
+def _check_separator(config: SweepConfig, data: BinarizedData) -> None:
     is_open = data.num_inputs == 2 and data.bpe is None
     said = [config.options, *config.grids, *(override.options for override in config.overrides)]
     if is_open and not any(SEPARATOR in keys for keys in said):
@@ -219,35 +152,6 @@ def _check_complete(config: SweepConfig, setting: Setting, data: BinarizedData) 
             f"{config.source}: options.{SEPARATOR}: {data.folder} holds pairs and does not say how "
             "they are encoded; give 2 for RoBERTa, null for a converted BERT"
         )
-
-
-def _schedule(config: SweepConfig, setting: Setting, data: BinarizedData) -> Setting:
-    """Length of training and warm-up in updates, where the configuration gives a ratio."""
-    if config.warmup_ratio is None:
-        return {}
-    for key in ("max-epoch", "batch-size"):
-        if key not in setting:
-            raise ValueError(f"{config.source}: warmup-ratio: needs options.{key}")
-    for key in ("total-num-update", "warmup-updates"):
-        if key in setting:
-            raise ValueError(f"{config.source}: options.{key}: warmup-ratio sets it")
-    for key in ("max-tokens", "max-sentences", "max-update", "skip-remainder-batch"):
-        if key in setting:
-            raise ValueError(f"{config.source}: options.{key}: warmup-ratio cannot count with it")
-    if setting.get("required-batch-size-multiple", 1) != 1:
-        raise ValueError(
-            f"{config.source}: options.required-batch-size-multiple: warmup-ratio needs 1"
-        )
-    update_freq = setting.get("update-freq", 1)
-    if not isinstance(update_freq, int):
-        raise ValueError(f"{config.source}: options.update-freq: warmup-ratio needs one number")
-    batches = math.ceil(data.num_examples["train"] / setting["batch-size"])
-    updates = setting["max-epoch"] * math.ceil(batches / update_freq)
-    return {
-        "lr-scheduler": setting.get("lr-scheduler", "polynomial_decay"),
-        "total-num-update": updates,
-        "warmup-updates": round(config.warmup_ratio * updates),
-    }
 
 
 def _identify(setting: Setting, data: BinarizedData, encoder: Encoder) -> str:
@@ -260,9 +164,11 @@ def distinct_values(trials: Sequence[Trial]) -> list[Trial]:
     seen: set[tuple[str, str]] = set()
     chosen = []
     for trial in trials:
-        pairs = {(key, repr(value)) for key, value in trial.options.items()}
-        choices = [str(trial.options.get(key)) for key in CHOICES]
-        pairs.add((" ".join(choices), " ".join(sorted(trial.options))))
+        pairs = set()
+        for stage, options in (("", trial.options), (FIRST, trial.first)):
+            pairs |= {(f"{stage}{key}", repr(value)) for key, value in options.items()}
+            choices = [str(options.get(key)) for key in CHOICES]
+            pairs.add((" ".join([stage, *choices]), " ".join(sorted(options))))
         if not pairs <= seen:
             seen |= pairs
             chosen.append(trial)

@@ -13,26 +13,21 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq import checkpoint_utils, options
-from fairseq.criterions.sentence_prediction import SentencePredictionCriterion
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import metrics, progress_bar
 from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
-from torch import Tensor, nn
+from torch import Tensor
 
-from scl_fairseq.inference.evaluation import (
-    LengthSortedBatches,
-    can_read,
-    read_dataset,
-    tokens_for,
-)
+from scl_fairseq.experiments.warm_checkpoints import BestWeights, CheckpointMemory
+from scl_fairseq.experiments.warm_validation import replayed
+from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, tokens_for
 
 CHECKPOINT = "checkpoint_best.pt"
 KEEP_BEST, KEEP_ALL, KEEP_NONE = "best", "all", "none"
@@ -71,104 +66,6 @@ class Outcome:
     valid_targets: Tensor | None = None
 
 
-class CheckpointMemory:
-    """``load_checkpoint_to_cpu`` that keeps the file it has read last."""
-
-    def __init__(self):
-        self._original = checkpoint_utils.load_checkpoint_to_cpu
-        self._key: tuple | None = None
-        self._state: dict[str, Any] = {}
-
-    def __call__(self, path: str, arg_overrides=None, load_on_all_ranks: bool = False):
-        """The state of a checkpoint, which the caller may change."""
-        if arg_overrides:
-            return self._original(path, arg_overrides, load_on_all_ranks)
-        status = Path(path).stat()
-        key = (str(Path(path).resolve()), status.st_mtime_ns, status.st_size)
-        if key != self._key:
-            self._key, self._state = None, {}  # not two models in memory
-            self._state = self._original(path, arg_overrides, load_on_all_ranks)
-            self._key = key
-        # fairseq renames and drops entries of "model", and changes none of the tensors.
-        rest = {name: value for name, value in self._state.items() if name != "model"}
-        return {**deepcopy(rest), "model": dict(self._state["model"])}
-
-
-class BestWeights:
-    """Stands for ``checkpoint_utils.save_checkpoint``: keeps the best weights, in memory.
-
-    fairseq keeps the best value so far as an attribute ``best`` of that function.
-
-    Args:
-        writes: fairseq's own function where it shall write its files as well.
-    """
-
-    def __init__(self, writes: Callable | None = None):
-        self._writes = writes
-        self._tensors: dict[str, Tensor] = {}
-        self._extra_state: dict[str, Any] = {}
-        self._num_updates = 0
-        self.epoch = 0
-
-    def __call__(self, cfg, trainer, epoch_itr, val_loss):
-        """Keep the weights if there is a validation and it is no worse than the best."""
-        if self._writes is not None:
-            self._writes(cfg, trainer, epoch_itr, val_loss)  # sets self.best
-        elif val_loss is not None:
-            self.best = max(val_loss, getattr(self, "best", val_loss))
-        if val_loss is None or val_loss < self.best:
-            return
-        self.epoch = epoch_itr.epoch
-        self._num_updates = trainer.get_num_updates()
-        self._extra_state = {
-            "train_iterator": epoch_itr.state_dict(),
-            "val_loss": val_loss,
-            "best": self.best,
-        }
-        for name, tensor in trainer.get_model().state_dict().items():
-            if name in self._tensors:
-                self._tensors[name].copy_(tensor)
-            else:
-                self._tensors[name] = tensor.detach().to("cpu", copy=True)
-
-    def restore(self, model: nn.Module) -> None:
-        """Put the weights into the model that they are of."""
-        with torch.no_grad():
-            for name, tensor in model.state_dict().items():
-                tensor.copy_(self._tensors[name])
-
-    def write(self, trainer: Trainer, path: Path) -> None:
-        """Write them as fairseq would have, once they are restored."""
-        now = trainer.get_num_updates()
-        trainer._num_updates = self._num_updates
-        try:
-            trainer.save_checkpoint(str(path), self._extra_state)
-        finally:
-            trainer._num_updates = now
-
-
-class Replay:
-    """Stands for the model in fairseq's validation, with what the encoder found out before.
-
-    Args:
-        model: the model; its head is run.
-        inputs: (N, 1, C), what the head reads for each example.
-        head_name: which head.
-    """
-
-    def __init__(self, model: nn.Module, inputs: Tensor, head_name: str):
-        self._model, self._inputs, self._head_name = model, inputs, head_name
-        self.indices: Tensor | None = None
-
-    def __getattr__(self, name: str):
-        return getattr(self._model, name)
-
-    def __call__(self, **net_input):
-        """Logits of the examples ``indices``."""
-        head = self._model.classification_heads[self._head_name]
-        return head(self._inputs[self.indices]), {"inner_states": None}
-
-
 class WarmTraining:
     """Trains again and again in one process.
 
@@ -180,7 +77,27 @@ class WarmTraining:
         self._on_epoch = on_epoch
         self._load = CheckpointMemory()
 
-    def run(self, arguments: Sequence[str], folder: Path, keep: str) -> Outcome:
+    def run_first(self, arguments: Sequence[str]) -> Outcome:
+        """Train the first of two stages, which fairseq saves as the arguments say.
+
+        Args:
+            arguments: of ``fairseq-train``, for one process, without validation.
+
+        Returns:
+            What there is without validation.
+
+        Raises:
+            RuntimeError: memory has run out.
+        """
+        cfg, outcome = _parse(arguments), Outcome()
+        self._load.left_out = Path(cfg.checkpoint.save_dir)
+        with _training(cfg, outcome, self._load, self._on_epoch):
+            pass
+        return outcome
+
+    def run(
+        self, arguments: Sequence[str], folder: Path, keep: str, epochs_before: int = 0
+    ) -> Outcome:
         """Train, and evaluate the best weights on the test set.
 
         Args:
@@ -188,44 +105,60 @@ class WarmTraining:
             folder: receives ``checkpoint_best.pt`` where ``keep`` is ``best``; with ``all``
                 fairseq saves as the arguments say.
             keep: ``best``, ``all`` or ``none``.
+            epochs_before: those of a first stage, counted where epochs are told.
 
         Raises:
             RuntimeError: memory has run out (fairseq itself would skip the batch), or no epoch was
                 validated.
         """
-        cfg = _parse(arguments)
+        cfg, outcome = _parse(arguments), Outcome()
         best = BestWeights(checkpoint_utils.save_checkpoint if keep == KEEP_ALL else None)
-        outcome = Outcome()
-        followed = _Followed(outcome, self._on_epoch)
-        try:
-            with _replaced(self._load, best, followed):
-                fairseq_train.main(cfg)
+
+        def on_epoch(epoch: int) -> None:
+            self._on_epoch(epochs_before + epoch)
+
+        with _training(cfg, outcome, self._load, on_epoch, best) as trainer:
             if not best.epoch:
                 raise RuntimeError("no validated epoch was saved (--save-interval?)")
-            trainer = followed.trainer
             best.restore(trainer.get_model())
             if keep == KEEP_BEST:
                 best.write(trainer, folder / CHECKPOINT)
             outcome.best_epoch, outcome.best_valid_accuracy = best.epoch, float(best.best)
-            outcome.num_updates = trainer.get_num_updates()
             _evaluate(trainer, cfg, outcome)
-            if trainer.cuda:
-                outcome.gpu_memory = torch.cuda.memory_reserved()
-            del trainer
-            return outcome
-        finally:
-            # fairseq saves there what it crashed with, for a debugger: as large as a checkpoint.
-            (Path(cfg.checkpoint.save_dir) / "crash.pt").unlink(missing_ok=True)
-            del best, followed
-            metrics.reset()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            del trainer, best
+        return outcome
 
 
 def _parse(arguments: Sequence[str]):
     parser = options.get_training_parser()
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, list(arguments)))
+
+
+@contextlib.contextmanager
+def _training(
+    cfg,
+    outcome: Outcome,
+    load: CheckpointMemory,
+    on_epoch: Callable[[int], None],
+    best: BestWeights | None = None,
+) -> Iterator[Trainer]:
+    """Train to the end; the trainer, of which nothing is left afterwards."""
+    followed = _Followed(outcome, on_epoch)
+    try:
+        with _replaced(load, best, followed):
+            fairseq_train.main(cfg)
+        outcome.num_updates = followed.trainer.get_num_updates()
+        yield followed.trainer
+        if followed.trainer.cuda:
+            outcome.gpu_memory = torch.cuda.memory_reserved()
+    finally:
+        # fairseq saves there what it crashed with, for a debugger: as large as a checkpoint.
+        (Path(cfg.checkpoint.save_dir) / "crash.pt").unlink(missing_ok=True)
+        del best, followed
+        metrics.reset()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def _evaluate(trainer: Trainer, cfg, outcome: Outcome) -> None:
@@ -272,43 +205,13 @@ class _Followed:
 
     def validate(self, original, cfg, trainer, task, epoch_itr, subsets):
         self._outcome.valid_epochs.append(epoch_itr.epoch)
-        with self._replayed(cfg, trainer, task, subsets[0]):
-            return original(cfg, trainer, task, epoch_itr, subsets)
-
-    @contextlib.contextmanager
-    def _replayed(self, cfg, trainer: Trainer, task, subset: str) -> Iterator[None]:
-        head_name = cfg.criterion.classification_head_name
         if self._batches is None:
-            self._batches = LengthSortedBatches(task.dataset(subset), tokens_for(trainer.device))
-            self._outcome.valid_targets = torch.cat(
-                [batch["target"].view(-1) for batch in self._batches.batches]
-            )
-        model = trainer.model
-        if not (_reads_head_input_only(trainer) and can_read(trainer.get_model(), head_name)):
-            yield
-            return
-        reading = read_dataset(trainer.get_model(), self._batches, head_name)
-        replay = Replay(model, reading.inputs, head_name)
-
-        def valid_step(sample, model, criterion, **kwargs):
-            replay.indices = sample["id"]
-            return type(task).valid_step(task, sample, model, criterion, **kwargs)
-
-        trainer._wrapped_model, task.valid_step = replay, valid_step
-        try:
-            yield
-        finally:
-            trainer._wrapped_model = model
-            del task.valid_step
-
-
-def _reads_head_input_only(trainer: Trainer) -> bool:
-    """Whether the criterion needs nothing of the encoder beyond what the head reads."""
-    criterion = trainer.get_criterion()
-    is_known = type(criterion) is SentencePredictionCriterion or (
-        getattr(criterion, "scl_embedding", None) in ("cls", "pooled")
-    )
-    return is_known and not trainer.cfg.ema.store_ema
+            data = task.dataset(subsets[0])
+            self._batches = LengthSortedBatches(data, tokens_for(trainer.device))
+            targets = [batch["target"].view(-1) for batch in self._batches.batches]
+            self._outcome.valid_targets = torch.cat(targets)
+        with replayed(cfg, trainer, self._batches):
+            return original(cfg, trainer, task, epoch_itr, subsets)
 
 
 def _numbers(stats: dict[str, Any]) -> dict[str, float]:
@@ -323,7 +226,9 @@ def _numbers(stats: dict[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _replaced(load: CheckpointMemory, best: BestWeights, followed: _Followed) -> Iterator[None]:
+def _replaced(
+    load: CheckpointMemory, best: BestWeights | None, followed: _Followed
+) -> Iterator[None]:
     """Put what this module has in fairseq's places, for one training."""
     # fairseq keeps the state of early stopping as attributes of a function.
     for name in ("best", "num_runs"):
@@ -343,7 +248,8 @@ def _replaced(load: CheckpointMemory, best: BestWeights, followed: _Followed) ->
             replace(owner, name, lambda *args, **kwargs: wrapper(original, *args, **kwargs))
 
         replace(checkpoint_utils, "load_checkpoint_to_cpu", load)
-        replace(checkpoint_utils, "save_checkpoint", best)
+        if best is not None:
+            replace(checkpoint_utils, "save_checkpoint", best)
         for name in ("train", "get_training_stats", "get_valid_stats", "validate"):
             wrap(fairseq_train, name, getattr(followed, name))
         wrap(Trainer, "train_step", followed.train_step)

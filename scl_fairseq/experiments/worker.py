@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from scl_fairseq.data.versions import installed
 from scl_fairseq.experiments.result_files import LOG
+from scl_fairseq.experiments.settings import FIRST_STAGE
 from scl_fairseq.files import write_text
 
 PREDICTIONS, RESULT = "predictions.tsv", "result.json"
@@ -107,8 +108,8 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         training: a ``WarmTraining``.
-        task: ``trial``, ``arguments``, ``folder``, ``keep``, ``labels``, and ``record``, the part
-            of the result that is known before.
+        task: ``trial``, ``arguments``, ``first_stage`` (arguments too, or empty), ``folder``,
+            ``keep``, ``labels``, and ``record``, the part of the result that is known before.
 
     Returns:
         The line for ``results.jsonl``.
@@ -116,7 +117,12 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     folder = Path(task["folder"])
     _reset_peak_memory()
-    outcome = training.run(task["arguments"], folder, task["keep"])
+    try:
+        first = training.run_first(task["first_stage"]) if task["first_stage"] else None
+        outcome = training.run(task["arguments"], folder, task["keep"], _epochs(first))
+    finally:
+        if task["keep"] != "all":
+            shutil.rmtree(folder / FIRST_STAGE, ignore_errors=True)
     correct = outcome.log_probabilities.argmax(dim=1) == outcome.targets
     write_text(folder / PREDICTIONS, predictions(task["labels"], outcome))
     counts = outcome.valid_targets.bincount()
@@ -137,8 +143,15 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
         "num_updates": outcome.num_updates,
         "updates_per_second": outcome.num_updates / outcome.update_seconds,
         "wall_seconds": time.monotonic() - started,
-        "peak_memory_bytes": outcome.gpu_memory or _peak_memory(),
+        "peak_memory_bytes": _gpu_memory(first, outcome) or _peak_memory(),
         "epoch_metrics": outcome.epoch_metrics,
+        "first_stage": first
+        and {
+            "train_loss": [numbers.get("loss") for numbers in first.epoch_metrics["train"]],
+            "num_updates": first.num_updates,
+            "updates_per_second": first.num_updates / first.update_seconds,
+            "epoch_metrics": first.epoch_metrics,
+        },
         "device": device(),
         "versions": installed(PACKAGES),
         "predictions": f"{task['relative']}/{PREDICTIONS}",
@@ -147,6 +160,14 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
     }
     write_text(folder / RESULT, json.dumps(record) + "\n")
     return record
+
+
+def _epochs(first) -> int:
+    return len(first.epoch_metrics["train"]) if first else 0
+
+
+def _gpu_memory(*outcomes) -> int | None:
+    return max((one.gpu_memory or 0 for one in outcomes if one), default=0) or None
 
 
 def predictions(labels: list[str], outcome) -> str:

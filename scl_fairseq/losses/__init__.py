@@ -1,6 +1,7 @@
 """Contrastive losses, and what to watch beside them, as pure torch functions."""
 
 from scl_fairseq.losses.diagnostics import DIAGNOSTICS, diagnostic_sums, diagnostic_value
+from scl_fairseq.losses.multi_view import multi_view_contrastive_loss
 from scl_fairseq.losses.supervised_contrastive import (
     anchor_losses,
     l2_normalize,
@@ -13,5 +14,6 @@ __all__ = [
     "diagnostic_sums",
     "diagnostic_value",
     "l2_normalize",
+    "multi_view_contrastive_loss",
     "supervised_contrastive_loss",
 ]

@@ -1,11 +1,13 @@
 """The sweeps and hydra configurations say what the recipes beside them say."""
 
+import json
 import math
 
 import pytest
 from omegaconf import OmegaConf
 
 from scl_fairseq.experiments import sweep_config, trials
+from scl_fairseq.experiments.settings import settings as settings_of
 from tests import runs
 from tests.examples.conftest import EXAMPLES, parse_training
 from tests.examples.test_recipes import GLUE, PAIRS, glue_recipe, training
@@ -31,25 +33,28 @@ def read_sweep(name, *changes):
         ("glue", "glue", 6 * 2 * 10),
         ("noise", "noise", 3 * 5 * 10 * (1 + 6 * 4)),
         ("transfer", "transfer", 2 * 10 * 2),
+        ("systems", "few-shot", 3 * 10 * 4),
+        ("supcon", "few-shot", 3 * 10 * (1 + 2 * 2)),
+        ("moco", "few-shot", 3 * 10 * (2 + 2 * 2)),
     ],
 )
 def test_sweeps_have_the_trials_of_their_table(name, published, count):
     config = read_sweep(name)
     assert config.published == published
-    assert len(sweep_config.settings(config)) == count
+    assert len(settings_of(config)) == count
 
 
-@pytest.mark.parametrize(("name", "count"), [("few_shot", 21), ("batch_size", 8)])
+@pytest.mark.parametrize(("name", "count"), [("few_shot", 21), ("batch_size", 8), ("systems", 40)])
 def test_sweeps_of_the_embedded_encoder(name, count):
     path = EXAMPLES / "embedded" / f"{name}.yaml"
     config = sweep_config.read_config(path)
     assert config.encoder == "embedded"
-    assert len(sweep_config.settings(config)) == count
+    assert len(settings_of(config)) == count
     assert f"= {count} trials" in path.read_text(encoding="utf-8")
 
 
 def test_the_few_shot_grid_is_the_papers():
-    settings = sweep_config.settings(read_sweep("few_shot"))
+    settings = settings_of(read_sweep("few_shot"))
     assert len(settings) == 2250
     assert {s["scl-lambda"] for s in settings} == {0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0}
     assert {s.get("scl-temperature") for s in settings} == {None, 0.1, 0.3, 0.5, 0.7}
@@ -59,14 +64,23 @@ def test_the_few_shot_grid_is_the_papers():
     assert {(s["batch-size"], s["lr"]) for s in settings} == {(16, 1e-5)}
 
 
-def one_trial(tmp_path, name, data, **grid):
-    """The trial of a sweep's CE+SCL at these values, on this data, as fairseq understands it."""
+def planned(tmp_path, name, data, *changes):
+    """The one trial of a sweep with these changes, on this data."""
     checkpoint = tmp_path / "model.pt"
     checkpoint.touch()
-    changes = [f"options.finetune-from-model={checkpoint}", f"data={data}"]
-    changes += [f"grid.{key.replace('_', '-')}=[{value}]" for key, value in grid.items()]
+    changes = [*changes, f"options.finetune-from-model={checkpoint}", f"data={data}"]
     (trial,) = trials.plan(read_sweep(name, *changes))
-    return parse_training(["fairseq-train", *trial.arguments(tmp_path, on_cpu=False)])
+    return trial
+
+
+def one_trial(tmp_path, name, data, **grid):
+    """The trial of a sweep's CE+SCL at these values, on this data, as fairseq understands it."""
+    changes = [f"grid.{key.replace('_', '-')}=[{value}]" for key, value in grid.items()]
+    return parsed_trial(planned(tmp_path, name, data, *changes), tmp_path)
+
+
+def parsed_trial(trial, folder):
+    return parse_training(["fairseq-train", *trial.arguments(folder, on_cpu=False)])
 
 
 def assert_same(one, other):
@@ -110,10 +124,68 @@ def test_the_noise_sweep_is_the_few_shot_table_with_equal_updates(gpt2_data, tmp
 def test_transfer_starts_from_the_model_of_its_loss():
     found = {
         (setting["scl-lambda"], setting["finetune-from-model"])
-        for setting in sweep_config.settings(read_sweep("transfer"))
+        for setting in settings_of(read_sweep("transfer"))
     }
     place = "outputs/transfer/sst2-lambda{}/checkpoint_best.pt"
     assert found == {(0, place.format("0")), (0.9, place.format("0.9"))}
+
+
+def of_system(tmp_path, name, data, system, **more):
+    """A sweep's trial of a system on QNLI; ``more`` are keys of its grid."""
+    grid = {"task": ["QNLI"], "N": [100], "sample": [0], "system": [system]}
+    grid |= {key: [value] for key, value in more.items()}
+    return planned(tmp_path, name, data, f"grid={json.dumps(grid)}")
+
+
+@pytest.mark.parametrize(("name", "views", "tau"), [("supcon", 4, 0.1), ("systems", 2, 0.3)])
+def test_supcon_trains_as_its_recipe(recipe, gpt2_data, tmp_path, name, views, tau):
+    data = gpt2_data / "QNLI-bin"
+    done = recipe("supcon/train.sh", DATA=data, TASK="QNLI", VIEWS=views, TAU=tau)
+    assert (done.code, done.errors) == (0, "")
+    first, second = (parse_training(call) for call in done.calls if call[0] == "fairseq-train")
+    more = {"first-stage.scl-temperature": tau, "first-stage.supcon-views": views}
+    trial = of_system(tmp_path, name, data, "SupCon", **(more if name == "supcon" else {}))
+    assert_same(parse_training(["fairseq-train", *trial.first_arguments(tmp_path, False)]), first)
+    assert (first.criterion, first.supcon_views, first.disable_validation) == (
+        "supcon",
+        views,
+        True,
+    )
+    expected = parsed_trial(trial, tmp_path)
+    for one in (expected, second):
+        start = one.finetune_from_model.removeprefix(one.save_dir)
+        assert start == "/first-stage/checkpoint_last.pt"
+        one.finetune_from_model = start
+    assert_same(expected, second)
+    assert second.freeze_encoder
+
+
+@pytest.mark.parametrize(("queue", "momentum"), [(16, 0), (64, 0.99)])
+def test_the_moco_sweep_trains_as_its_recipe(recipe, gpt2_data, tmp_path, queue, momentum):
+    data = gpt2_data / "QNLI-bin"
+    variables = {"DATA": data, "TASK": "QNLI", "QUEUE": queue, "MOMENTUM": momentum}
+    done = recipe("moco/train.sh", **variables)
+    system = "SCL + momentum queue" if momentum else "SCL + queue"
+    trial = of_system(tmp_path, "moco", data, system, **{"scl-queue-size": queue})
+    assert_same(parsed_trial(trial, tmp_path), training(done))
+    assert "contrast set: 4 examples" in done.output
+    assert f"queue: {queue} keys of earlier batches beside them, momentum {momentum}" in done.output
+
+
+def test_the_other_systems_train_as_their_recipes(recipe, gpt2_data, tmp_path):
+    def trial(system):
+        return parsed_trial(of_system(tmp_path, "systems", data, system), tmp_path)
+
+    data = gpt2_data / "QNLI-bin"
+    variables = {"DATA": data, "TASK": "QNLI", "N": 100}
+    assert_same(trial("CE+SCL"), training(recipe("few_shot/train.sh", **variables)))
+    queue = training(recipe("moco/train.sh", BATCH=16, **variables))
+    assert_same(trial("SCL + queue"), queue)
+    assert (queue.scl_queue_size, queue.scl_momentum) == (64, 0)
+    baseline = trial("CE")
+    assert baseline.scl_lambda == 0
+    baseline.scl_lambda = 0.9
+    assert_same(baseline, trial("CE+SCL"))
 
 
 @pytest.mark.parametrize("batch", [16, 64, 256])
@@ -125,7 +197,8 @@ def test_the_batch_size_sweep_trains_as_its_recipe(recipe, gpt2_data, tmp_path, 
 
 
 def test_every_folder_of_the_plan_has_its_parts():
-    for name in ("glue", "few_shot", "batch_size", "noise", "transfer", "tsne"):
+    folders = ("glue", "few_shot", "batch_size", "noise", "transfer", "tsne")
+    for name in (*folders, "systems", "supcon", "moco"):
         assert (EXAMPLES / name / "README.md").exists()
         assert list((EXAMPLES / name).glob("*.sh"))
     assert [path.stem for path in CONFIGS if path.parts[-3] == "glue"] == sorted(TASK_OF)

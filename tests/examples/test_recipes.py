@@ -30,7 +30,7 @@ def training(done):
     return parse_training(arguments)
 
 
-def assert_protocol(parsed, task):
+def assert_protocol(parsed, task, weight_decay=0.1):
     """What is the same for all experiments."""
     assert parsed.criterion == "sentence_prediction_scl"
     assert parsed.task == "sentence_prediction"
@@ -41,7 +41,7 @@ def assert_protocol(parsed, task):
     assert not parsed.cpu
     fp16 = (parsed.fp16_init_scale, parsed.threshold_loss_scale, parsed.fp16_scale_window)
     assert fp16 == (4, 1, 128)
-    assert (parsed.optimizer, parsed.adam_eps, parsed.weight_decay) == ("adam", 1e-6, 0.1)
+    assert (parsed.optimizer, parsed.adam_eps, parsed.weight_decay) == ("adam", 1e-6, weight_decay)
     assert eval(parsed.adam_betas) == (0.9, 0.98)
     assert parsed.lr_scheduler == "polynomial_decay"
     assert (parsed.dropout, parsed.attention_dropout, parsed.clip_norm) == (0.1, 0.1, 0)
@@ -148,6 +148,37 @@ def test_batch_size(recipe, gpt2_data, batch, updates):
     assert f"contrast set: {batch} examples" in done.output
 
 
+def test_supcon(recipe, gpt2_data):
+    # The stand-in for a sample has 64 training examples: 4 updates an epoch.
+    data = gpt2_data / "MNLI-bin"
+    done = recipe("supcon/train.sh", DATA=data, TASK="MNLI", N=100, SAVE_DIR="here", VIEWS=4)
+    assert (done.code, done.errors) == (0, "")
+    assert [call[0] for call in done.calls] == ["fairseq-train"] * 2 + ["fairseq-validate"]
+    first, second = (parse_training(call) for call in done.calls[:2])
+    assert_protocol(second, "MNLI", weight_decay=0)
+    assert (first.criterion, first.supcon_views, first.scl_temperature) == ("supcon", 4, 0.3)
+    assert (first.lr, first.weight_decay, second.lr) == ([1e-5], 0.1, [1e-2])
+    assert first.disable_validation
+    assert first.fp16
+    assert first.save_interval == first.max_epoch == 50
+    assert float(first.total_num_update) == float(second.total_num_update) == 200
+    assert (first.save_dir, second.save_dir) == ("here/first-stage", "here")
+    assert second.finetune_from_model == "here/first-stage/checkpoint_last.pt"
+    assert (second.scl_lambda, second.freeze_encoder) == (0, True)
+    assert second.pooler_activation_fn == "linear"
+    assert "views: 4 of each sentence, so 64 rows in a batch of 16" in done.output
+
+
+def test_moco(recipe, gpt2_data):
+    data = gpt2_data / "MNLI-bin"
+    variables = {"QUEUE": 16, "MOMENTUM": 0.9, "LAMBDA": 0.5}
+    parsed = training(recipe("moco/train.sh", DATA=data, TASK="MNLI", **variables))
+    assert_protocol(parsed, "MNLI")
+    assert (parsed.scl_queue_size, parsed.scl_momentum, parsed.scl_lambda) == (16, 0.9, 0.5)
+    assert (parsed.batch_size, parsed.update_freq) == (4, [4])
+    assert (parsed.max_epoch, float(parsed.total_num_update)) == (50, 200)
+
+
 def refusal(done):
     assert done.code == 2
     assert not done.calls
@@ -159,16 +190,19 @@ def refusal(done):
 @pytest.mark.parametrize(
     ("file", "task", "size"),
     [(glue_recipe(task), task, "large") for task in GLUE]
-    + [("few_shot/train.sh", "SST-2", "large"), ("batch_size/train.sh", "CoLA", "base")],
+    + [("few_shot/train.sh", "SST-2", "large"), ("batch_size/train.sh", "CoLA", "base")]
+    + [("supcon/train.sh", "SST-2", "large"), ("moco/train.sh", "SST-2", "large")],
 )
 def test_what_is_missing_is_told_with_what_makes_it(recipe, gpt2_data, file, task, size):
     line = refusal(recipe(file, ROBERTA="no/model.pt", DATA=gpt2_data / f"{task}-bin", TASK=task))
     assert "no/model.pt is missing" in line
     assert f"scripts/download_roberta.sh --model {size} ." in line
     line = refusal(recipe(file, TASK=task))
-    if file.startswith("few_shot"):
-        assert "outputs/few-shot/data/SST-2/20/bin/sample0 holds no binarised data" in line
-        assert "TASKS=SST-2 NUM_EXAMPLES=20 scripts/preprocess_few_shot.sh glue gpt2_bpe " in line
+    if file.split("/")[0] in ("few_shot", "supcon", "moco"):
+        size = 20 if file.startswith("few_shot") else 100
+        assert f"outputs/few-shot/data/SST-2/{size}/bin/sample0 holds no binarised data" in line
+        script = "scripts/preprocess_few_shot.sh glue gpt2_bpe "
+        assert f"TASKS=SST-2 NUM_EXAMPLES={size} {script}" in line
         assert line.endswith("outputs/few-shot/data")
     else:
         assert f"outputs/data/{task}-bin holds no binarised data" in line

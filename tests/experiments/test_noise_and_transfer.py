@@ -5,7 +5,8 @@ import pytest
 from scl_fairseq.experiments.report import ReportSettings, build
 from scl_fairseq.experiments.report_formats import FORMATS
 from scl_fairseq.experiments.results import read_results
-from scl_fairseq.experiments.sweep_config import read_config, settings
+from scl_fairseq.experiments.settings import settings
+from scl_fairseq.experiments.sweep_config import read_config
 from tests.experiments.test_report import raw_rows, table_of
 from tests.experiments.test_results import line, setting, write_predictions, write_sweep
 
@@ -105,7 +106,7 @@ def test_noise_is_no_option_of_fairseq(tmp_path):
     (tmp_path / "noise.yaml").write_text(NOISE, "utf-8")
     found = settings(read_config(tmp_path / "noise.yaml"))
     assert len(found) == 2 * 5 * 2
-    from scl_fairseq.experiments.sweep_config import DATA_KEYS
+    from scl_fairseq.experiments.settings import DATA_KEYS
 
     assert "noise" in DATA_KEYS
     for value in ("loud", "-0.3", "true"):

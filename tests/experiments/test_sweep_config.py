@@ -5,7 +5,8 @@ import copy
 import pytest
 import yaml
 
-from scl_fairseq.experiments.sweep_config import read_config, settings
+from scl_fairseq.experiments.settings import settings
+from scl_fairseq.experiments.sweep_config import read_config
 
 GOOD = {
     "name": "few-shot",
@@ -95,6 +96,19 @@ def test_changes_from_the_command_line(tmp_path):
     assert config.options["max-epoch"] == 2
     assert config.options["lr"] == 3e-5
     assert {s["sample"] for s in settings(config)} == {3}
+
+
+def test_a_change_is_for_the_grids_that_have_the_key(tmp_path):
+    grids = [{"seed": [1], "lr": [1e-3]}, {"seed": [2, 3]}]
+    path = write(tmp_path, {"data": "x", "grid": grids})
+
+    def changed(change):
+        return [(s["seed"], s.get("lr")) for s in settings(read_config(path, [change]))]
+
+    assert changed("grid.lr=[2e-3]") == [(1, 2e-3), (2, None), (3, None)]
+    assert changed("grid.lr=[2e-3,3e-3]") == [(1, 2e-3), (1, 3e-3), (2, None), (3, None)]
+    several = settings(read_config(path, ["grid.dropout=[0.1]"]))
+    assert [(s["seed"], s["dropout"]) for s in several] == [(1, 0.1), (2, 0.1), (3, 0.1)]
 
 
 def test_an_override_takes_lists_and_later_ones_win(tmp_path):

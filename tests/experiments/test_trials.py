@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from scl_fairseq.experiments.sweep_config import read_config
-from scl_fairseq.experiments.trials import Encoder, distinct_values, plan
+from scl_fairseq.experiments.trial import Encoder
+from scl_fairseq.experiments.trials import distinct_values, plan
 
 ABSENT = object()
 
@@ -123,12 +124,87 @@ def test_pairs_are_separated_as_their_encoding_wants(tmp_path, data, tiny):
         assert ("--separator-token" in arguments) is (expected is not None)
 
 
+STAGES = {
+    "grid": {"system": ["one", "two"]},
+    "warmup-ratio": 0.1,
+    "options": {"lr": 1e-3, "validate-interval": 2},
+    "overrides": [
+        {"when": {"system": "one"}, "options": {"clip-norm": 0}},
+        {
+            "when": {"system": "two"},
+            "options": {"lr": 1e-2},
+            "first-stage": {"criterion": "sentence_prediction_scl", "max-epoch": 5},
+        },
+    ],
+}
+
+
+def test_a_first_stage_starts_from_the_encoder_and_the_trial_from_it(tmp_path, data, tiny):
+    one, two, *_ = (
+        t for t in trials(tmp_path, data, tiny, **STAGES) if t.setting["scl-lambda"] == 0
+    )
+    assert one.first_arguments(Path("out"), on_cpu=True) == []
+    first = two.first_arguments(Path("out"), on_cpu=True)
+    second = two.arguments(Path("out"), on_cpu=True)
+
+    def told(arguments, name):
+        return arguments[arguments.index(f"--{name}") + 1]
+
+    encoder = str(tiny.encoder / "model.pt")
+    assert told(first, "finetune-from-model") == option(one, "finetune-from-model") == encoder
+    assert told(first, "save-dir") == "out/first-stage"
+    assert told(second, "finetune-from-model") == "out/first-stage/checkpoint_last.pt"
+    assert told(second, "save-dir") == "out"
+    assert (told(first, "lr"), told(second, "lr")) == ("0.001", "0.01")
+    # 7 updates an epoch; each stage has its own length and warm-up.
+    lengths = [(told(a, "total-num-update"), told(a, "warmup-updates")) for a in (first, second)]
+    assert lengths == [("35", "4"), ("21", "2")]
+    # Written once, at the end, and never judged.
+    assert told(first, "save-interval") == "5"
+    assert "--disable-validation" in first
+    assert "--validate-interval" not in first
+    assert told(second, "validate-interval") == "2"
+    assert "--disable-validation" not in second
+    assert first[0] == second[0] == str(data / "SST-2" / "0")
+    assert "--system" not in [*first, *second]
+    assert (one.max_epoch, two.max_epoch) == (3, 8)
+
+
+def test_the_id_depends_on_the_first_stage(tmp_path, data, tiny):
+    def ids(**first):
+        overrides = [STAGES["overrides"][0], {**STAGES["overrides"][1]}]
+        overrides[1]["first-stage"] = {**overrides[1]["first-stage"], **first}
+        found = trials(tmp_path, data, tiny, **{**STAGES, "overrides": overrides})
+        return {t.setting["system"]: t.id for t in found}
+
+    same, other = ids(), ids(dropout=0.2)
+    assert same["one"] == other["one"]
+    assert same["two"] != other["two"]
+
+
+def test_a_first_stage_that_would_not_end_is_refused(tmp_path, data, tiny):
+    overrides = [STAGES["overrides"][0], {**STAGES["overrides"][1]}]
+    overrides[1] |= {"options": {"max-epoch": 3}, "first-stage": {"lr": 1e-3}}
+    changes = {**STAGES, "warmup-ratio": None, "overrides": overrides}
+    changes["options"] = {"max-epoch": ABSENT}
+    overrides[0] = {"when": {"system": "one"}, "options": {"max-epoch": 3}}
+    with pytest.raises(ValueError, match=r"first-stage: none of max-epoch, max-update"):
+        trials(tmp_path, data, tiny, **changes)
+
+
 def test_few_trials_show_every_value(tmp_path, data, tiny):
     all_trials = trials(tmp_path, data, tiny, grid={"seed": [1, 2, 3]})
     few = distinct_values(all_trials)
     assert len(few) < len(all_trials)
     shown = {(k, v) for t in few for k, v in t.options.items()}
     assert shown == {(k, v) for t in all_trials for k, v in t.options.items()}
+    # Two that differ in their first stages alone are two, and both are shown.
+    two = STAGES["overrides"][1]
+    first = {**two["first-stage"], "dropout": 0.2}
+    other = {**two, "when": {"system": "one"}, "first-stage": first}
+    staged = {**STAGES, "overrides": [other, two]}
+    shown = distinct_values(trials(tmp_path, data, tiny, **staged))
+    assert {t.first.get("dropout") for t in shown} == {None, 0.2}
 
 
 def test_pairs_of_an_unknown_encoding_need_a_word(tmp_path, tiny):

@@ -146,6 +146,57 @@ def test_the_pretrained_checkpoint_is_read_once(tiny, tmp_path, warm, monkeypatc
     assert read == [str(tiny.encoder / "model.pt")]
 
 
+def test_of_two_stages_the_encoder_is_read_once_and_epochs_are_counted_on(
+    tiny, tmp_path, warm, monkeypatch
+):
+    from fairseq import checkpoint_utils
+
+    from scl_fairseq.experiments.warm_training import WarmTraining
+
+    read, epochs = [], []
+    original = checkpoint_utils.load_checkpoint_to_cpu
+
+    def count(path, *args, **kwargs):
+        read.append(str(path))
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(checkpoint_utils, "load_checkpoint_to_cpu", count)
+    training = WarmTraining(epochs.append)
+    first = ["--max-epoch", 2, "--scl-lambda", 1, "--disable-validation", "--no-epoch-checkpoints"]
+    starts = []
+    for name in ("one", "two"):
+        folder = tmp_path / name / "first-stage"
+        starts.append(str(folder / "checkpoint_last.pt"))
+        outcome = training.run_first(runs.command(tiny, folder, *first, "--num-workers", 0)[1:])
+        assert (outcome.num_updates, len(outcome.epoch_metrics["train"])) == (16, 2)
+        assert outcome.update_seconds > 0
+        assert outcome.valid_accuracy == []
+        start = ["--finetune-from-model", starts[-1], "--max-epoch", 1]
+        second = options(tiny, tmp_path / name, *start)
+        training.run(second, tmp_path / name, "none", epochs_before=2)
+    assert read == [str(tiny.encoder / "model.pt"), *starts]
+    assert epochs == [1, 2, 3, 1, 2, 3]
+
+
+def test_a_frozen_encoder_reads_each_sentence_once(tiny, tmp_path, warm, monkeypatch):
+    from fairseq.models.roberta import RobertaEncoder
+
+    frozen = ["--scl-lambda", 0, "--freeze-encoder", "--pooler-activation-fn", "linear"]
+    frozen += ["--lr", 1e-2, "--max-epoch", 4]
+    _, accuracies = plain(tiny, tmp_path / "plain", *frozen)
+    sentences = []
+    original = RobertaEncoder.extract_features
+
+    def count(encoder, src_tokens, *args, **kwargs):
+        sentences.append(len(src_tokens))
+        return original(encoder, src_tokens, *args, **kwargs)
+
+    monkeypatch.setattr(RobertaEncoder, "extract_features", count)
+    outcome = warm.run(options(tiny, tmp_path, *frozen), tmp_path, "none")
+    assert outcome.valid_accuracy == accuracies
+    assert sum(sentences) == 64 + len(outcome.valid_targets) + len(outcome.targets)
+
+
 def test_running_out_of_memory_is_an_error(tiny, tmp_path, warm, monkeypatch):
     from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
