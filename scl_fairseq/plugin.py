@@ -14,6 +14,7 @@ def register() -> None:
     from scl_fairseq.checkpoints import companions, loading
     from scl_fairseq.criterions import sentence_prediction_scl  # noqa: F401
     from scl_fairseq.data import fairseq_bpe  # noqa: F401
+    from scl_fairseq.tasks import sentence_embedding  # noqa: F401
 
     loading.install()
     companions.install()
