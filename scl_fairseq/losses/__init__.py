@@ -1,6 +1,7 @@
 """Contrastive losses, and what to watch beside them, as pure torch functions."""
 
 from scl_fairseq.losses.diagnostics import DIAGNOSTICS, diagnostic_sums, diagnostic_value
+from scl_fairseq.losses.info_nce import info_nce_loss
 from scl_fairseq.losses.supervised_contrastive import (
     anchor_losses,
     l2_normalize,
@@ -12,6 +13,7 @@ __all__ = [
     "anchor_losses",
     "diagnostic_sums",
     "diagnostic_value",
+    "info_nce_loss",
     "l2_normalize",
     "supervised_contrastive_loss",
 ]

@@ -20,8 +20,8 @@ class SentenceRows(FairseqDataset):
 
     A batch is ``{"id", "nsentences", "ntokens", "net_input": {"src_tokens", "src_lengths"}}``, with
     ``"positive"`` and ``"negative"`` like ``net_input`` where there are such columns, and where
-    masked copies were asked for with ``"masked"``: ``{"src_tokens", "target"}``, (copies · B, T),
-    all first copies before all second ones.
+    masked copies were asked for with ``"masked"``: ``{"src_tokens", "target"}``, (B · copies, T),
+    a sentence's copies in a row.
 
     Args:
         columns: one to three indexed data sets of fairseq, whose rows end in ``</s>``.
@@ -101,8 +101,7 @@ class SentenceRows(FairseqDataset):
             batch[name] = {"src_tokens": self._padded(texts), "src_lengths": lengths}
         batch["ntokens"] = int(batch["net_input"]["src_lengths"].sum())
         if self._copies:
-            pairs = [item["masked"][copy] for copy in range(self._copies) for item in items]
-            tokens, targets = zip(*pairs, strict=True)
+            tokens, targets = zip(*(pair for item in items for pair in item["masked"]), strict=True)
             batch["masked"] = {
                 "src_tokens": self._padded(tokens),
                 "target": self._padded(targets),
