@@ -2,6 +2,7 @@
 
 from scl_fairseq.losses.diagnostics import DIAGNOSTICS, diagnostic_sums, diagnostic_value
 from scl_fairseq.losses.info_nce import info_nce_loss
+from scl_fairseq.losses.multi_view import multi_view_contrastive_loss
 from scl_fairseq.losses.supervised_contrastive import (
     anchor_losses,
     l2_normalize,
@@ -15,5 +16,6 @@ __all__ = [
     "diagnostic_value",
     "info_nce_loss",
     "l2_normalize",
+    "multi_view_contrastive_loss",
     "supervised_contrastive_loss",
 ]

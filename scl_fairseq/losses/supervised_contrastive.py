@@ -55,8 +55,8 @@ def supervised_contrastive_loss(
         Gunel et al., *Supervised Contrastive Learning for Pre-trained Language Model Fine-tuning*,
         equation 3; Khosla et al., *Supervised Contrastive Learning*, L_out (arXiv 2004.11362).
     """
-    _check_inputs(embeddings, labels, temperature, reduction)
-    anchors = _checked_anchors(anchors, len(embeddings))
+    check_inputs(embeddings, labels, temperature, reduction)
+    anchors = checked_anchors(anchors, len(embeddings))
     # Under autocast the products below would run in half precision, which tau = 0.01 cannot bear.
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
         if _is_large(anchors, embeddings):
@@ -66,9 +66,7 @@ def supervised_contrastive_loss(
             losses = anchor_losses(features, labels, 1.0, anchors)
         else:
             losses = anchor_losses(l2_normalize(embeddings), labels, temperature, anchors)
-    if reduction == "none":
-        return losses
-    return losses.sum() if reduction == "sum" or not len(losses) else losses.mean()
+    return reduced(losses, reduction)
 
 
 def anchor_losses(
@@ -85,7 +83,7 @@ def anchor_losses(
     Returns:
         (A,), in nats; exactly 0 for anchors without a positive.
     """
-    anchors = _checked_anchors(anchors, len(features))
+    anchors = checked_anchors(anchors, len(features))
     _, class_of = torch.unique(labels, return_inverse=True)
     if _is_large(anchors, features):
         if temperature != 1:
@@ -115,8 +113,15 @@ def _is_large(anchors: slice, features: Tensor) -> bool:
     return (anchors.stop - anchors.start) * len(features) > tile_for(features.device) ** 2
 
 
-def _checked_anchors(anchors: slice | None, size: int) -> slice:
-    """Start and stop of the anchors among ``size`` rows."""
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    """Losses (A,) as ``reduction`` names; the mean over none is 0."""
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" or not len(losses) else losses.mean()
+
+
+def checked_anchors(anchors: slice | None, size: int) -> slice:
+    """Start and stop of the anchors among ``size`` rows; ``ValueError`` if they are others."""
     if anchors is None:
         return slice(0, size)
     start, stop, step = anchors.start or 0, anchors.stop, anchors.step or 1
@@ -153,7 +158,8 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature must be a finite number greater than 0, got {temperature!r}")
 
 
-def _check_inputs(embeddings: Tensor, labels: Tensor, temperature: float, reduction: str) -> None:
+def check_inputs(embeddings: Tensor, labels: Tensor, temperature: float, reduction: str) -> None:
+    """Raise what ``supervised_contrastive_loss`` says of arguments that do not fit."""
     check_temperature(temperature)
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")

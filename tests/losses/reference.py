@@ -12,8 +12,11 @@ def dot(a, b):
     return math.fsum(x * y for x, y in zip(a, b, strict=True))
 
 
-def anchor_losses(features, labels, temperature):
-    """-1/(N_y - 1) sum_{j != i, y_j = y_i} log(exp(s_ij/t) / sum_{k != i} exp(s_ik/t)), per i."""
+def anchor_losses(features, labels, temperature, average="out"):
+    """-1/(N_y - 1) sum_{j != i, y_j = y_i} log(exp(s_ij/t) / sum_{k != i} exp(s_ik/t)), per i.
+
+    With "in", -log(1/(N_y - 1) sum_{j != i, y_j = y_i} exp(s_ij/t) / sum_{k != i} exp(s_ik/t)).
+    """
     n = len(features)
     losses = []
     for i in range(n):
@@ -24,16 +27,21 @@ def anchor_losses(features, labels, temperature):
         scores = {k: dot(features[i], features[k]) / temperature for k in range(n) if k != i}
         largest = max(scores.values())  # exp(100) squared still fits, exp(1000) would not
         denominator = math.fsum(math.exp(s - largest) for s in scores.values())
+        if average == "in":
+            shares = [math.exp(scores[j] - largest) / denominator for j in positives]
+            losses.append(-math.log(math.fsum(shares) / len(positives)))
+            continue
         terms = [scores[j] - largest - math.log(denominator) for j in positives]
         losses.append(-math.fsum(terms) / len(positives))
     return losses
 
 
-def loss_and_gradient(embeddings, labels, temperature, anchors=None):
+def loss_and_gradient(embeddings, labels, temperature, anchors=None, average="out"):
     """Sum of the anchors' losses (by default of all) and its gradient, both by explicit loops.
 
     d loss / d s_ik is softmax_ik - [k is a positive] / (N_y - 1), times 1 / t; it reaches z_i and
-    z_k, and each z through the projection (g - (g . z) z) / norm.
+    z_k, and each z through the projection (g - (g . z) z) / norm. With "in", what is subtracted
+    for a positive is its share among the positives.
     """
     z = [normalized(row) for row in embeddings]
     n, d = len(z), len(z[0])
@@ -48,8 +56,10 @@ def loss_and_gradient(embeddings, labels, temperature, anchors=None):
         largest = max(scores)
         weights = [math.exp(s - largest) for s in scores]
         total = math.fsum(weights)
+        of_positives = math.fsum(w for k, w in zip(others, weights, strict=True) if k in positives)
         for k, weight in zip(others, weights, strict=True):
-            share = weight / total - (1 / len(positives) if k in positives else 0.0)
+            pull = weight / of_positives if average == "in" else 1 / len(positives)
+            share = weight / total - (pull if k in positives else 0.0)
             for c in range(d):
                 gradient[i][c] += share * z[k][c] / temperature
                 gradient[k][c] += share * z[i][c] / temperature
@@ -62,5 +72,5 @@ def loss_and_gradient(embeddings, labels, temperature, anchors=None):
             if norm > 0
             else [0.0] * d
         )
-    each = anchor_losses(z, labels, temperature)
+    each = anchor_losses(z, labels, temperature, average)
     return math.fsum(each[i] for i in anchors), projected

@@ -1,0 +1,108 @@
+"""What a criterion has beyond its options: the model made ready for it, and state in checkpoints.
+
+fairseq saves no criterion that has no parameters, and shows it the model only when training begins.
+A criterion may have any of these methods, which its trainer then calls:
+
+- ``prepare_model(model)``: with the bare model, before it is moved, halved, wrapped or loaded into,
+  and before there is an optimizer: the place to add heads, and to freeze parameters.
+- ``finish_loading(model)``: once, with the bare model as a new training begins with it, its weights
+  loaded (or none to load) and not yet copied by an optimizer. Not where a training resumes.
+- ``training_state()``: a dictionary of tensors, numbers, strings and containers of them, as
+  checkpoints load weights-only; or None. It is kept in each checkpoint.
+- ``load_training_state(state)``: gets that of the checkpoint from which a training resumes. A
+  checkpoint without one means to begin afresh.
+
+The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
+"""
+
+from __future__ import annotations
+
+import functools
+
+KEY = "scl_fairseq"
+
+
+def install() -> None:
+    """Have fairseq's trainer call these methods, once."""
+    from fairseq.trainer import Trainer
+
+    if getattr(Trainer.__init__, "_scl_fairseq", False):
+        return
+    _prepare_models(Trainer)
+    _finish_loading(Trainer)
+    _save_states(Trainer)
+    _load_states(Trainer)
+
+
+def _prepare_models(trainer_class: type) -> None:
+    original = trainer_class.__init__
+
+    @functools.wraps(original)
+    def __init__(self, cfg, task, model, criterion, *args, **kwargs):
+        if hasattr(criterion, "prepare_model"):
+            criterion.prepare_model(model)
+        self._scl_may_begin, self._scl_resets = True, False
+        original(self, cfg, task, model, criterion, *args, **kwargs)
+
+    __init__._scl_fairseq = True
+    trainer_class.__init__ = __init__
+
+
+def _finish_loading(trainer_class: type) -> None:
+    # The first that fairseq does with loaded weights, or where there was nothing to load. Loading
+    # itself calls it before it returns, and half precision copies the weights here.
+    original = trainer_class._build_optimizer
+
+    @functools.wraps(original)
+    def _build_optimizer(self):
+        criterion = self.get_criterion()
+        if self._scl_may_begin and not _resumes(self) and hasattr(criterion, "finish_loading"):
+            criterion.finish_loading(self.get_model())
+        self._scl_may_begin = False
+        original(self)
+
+    trainer_class._build_optimizer = _build_optimizer
+
+
+def _save_states(trainer_class: type) -> None:
+    original = trainer_class.state_dict
+
+    @functools.wraps(original)
+    def state_dict(self):
+        state = original(self)
+        criterion = self.get_criterion()
+        if hasattr(criterion, "training_state"):
+            own = criterion.training_state()
+            if own is not None:
+                state["extra_state"][KEY] = own
+        return state
+
+    trainer_class.state_dict = state_dict
+
+
+def _load_states(trainer_class: type) -> None:
+    original = trainer_class.load_checkpoint
+
+    @functools.wraps(original)
+    def load_checkpoint(self, filename, reset_optimizer=False, *args, **kwargs):
+        self._scl_may_begin, self._scl_resets = True, reset_optimizer
+        extra_state = original(self, filename, reset_optimizer, *args, **kwargs)
+        # Taken out, since fairseq holds on to the rest as long as it trains.
+        own = extra_state.pop(KEY, None) if extra_state is not None else None
+        criterion = self.get_criterion()
+        if own is not None and _resumes(self) and hasattr(criterion, "load_training_state"):
+            criterion.load_training_state(own)
+        return extra_state
+
+    trainer_class.load_checkpoint = load_checkpoint
+
+
+def _resumes(trainer) -> bool:
+    """Whether what was loaded is a state of this training, not weights for a new one to begin with.
+
+    ``--finetune-from-model`` resets the optimizer too. A pre-trained model may have none to reset,
+    but it was trained with another criterion.
+    """
+    history = trainer._optim_history or [{}]
+    criterion_name = type(trainer.get_criterion()).__name__
+    return not trainer._scl_resets and history[-1].get("criterion_name") == criterion_name
