@@ -12,7 +12,7 @@ def register() -> None:
 
     import scl_fairseq
     from scl_fairseq.checkpoints import companions, loading, training_state
-    from scl_fairseq.criterions import sentence_prediction_scl  # noqa: F401
+    from scl_fairseq.criterions import sentence_prediction_scl, simcse, supcon  # noqa: F401
     from scl_fairseq.data import fairseq_bpe  # noqa: F401
     from scl_fairseq.tasks import sentence_embedding  # noqa: F401
 
