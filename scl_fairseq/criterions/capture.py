@@ -12,6 +12,7 @@ import contextlib
 from torch import Tensor, nn
 
 from scl_fairseq.models.packed_encoder import reading_first_position, reads_first_position
+from scl_fairseq.models.projection_head import ProjectionHead
 
 EMBEDDINGS = ("cls", "pooled", "mean")
 
@@ -23,7 +24,9 @@ class HeadCapture:
         model: a fairseq model with ``classification_heads``, wrapped for DDP or not.
         head_name: which head.
         kind: the embedding that will be asked for; others may be wrong, since a packed model
-            computes only what the head and this one read.
+            computes only what the head and this one read. A projection head reads this one.
+        net_input: the batch's ``net_input``; ``mean`` reads its padding from it.
+        padding_idx: index of ``<pad>``.
 
     Raises:
         ValueError: the model has no such head.
@@ -35,7 +38,9 @@ class HeadCapture:
         logits: the head's output, (B, num_classes).
     """
 
-    def __init__(self, model: nn.Module, head_name: str, kind: str):
+    def __init__(
+        self, model: nn.Module, head_name: str, kind: str, net_input: dict, padding_idx: int
+    ):
         # torch's DDP hides the model's attributes; fairseq's wrappers forward them.
         if not hasattr(model, "classification_heads") and hasattr(model, "module"):
             model = model.module
@@ -48,7 +53,7 @@ class HeadCapture:
         self._head = heads[head_name]
         self._decoder = getattr(model, "decoder", None)
         self._kind = kind
-        self._model = model
+        self._model, self._net_input, self._padding_idx = model, net_input, padding_idx
         self._context = contextlib.ExitStack()
         self.features: Tensor | None = None
         self.decoder_states: Tensor | None = None
@@ -72,12 +77,8 @@ class HeadCapture:
     def __exit__(self, *exc_info) -> None:
         self._context.close()
 
-    def embedding(self, net_input: dict, padding_idx: int) -> Tensor:
+    def embedding(self) -> Tensor:
         """The sentence embedding that ``--scl-embedding`` names.
-
-        Args:
-            net_input: the batch's ``net_input``; ``mean`` reads its padding from it.
-            padding_idx: index of ``<pad>``.
 
         Returns:
             (B, C); ``mean`` in float32 for half-precision features, else the features' dtype.
@@ -87,11 +88,16 @@ class HeadCapture:
         if self._kind == "cls":
             return self.features[:, 0] if self.features.dim() == 3 else self.features
         if self.decoder_states is not None:
-            return masked_mean(self.decoder_states, net_input["prev_output_tokens"], padding_idx)
-        return masked_mean(self.features, net_input["src_tokens"], padding_idx)
+            states, name = self.decoder_states, "prev_output_tokens"
+        else:
+            states, name = self.features, "src_tokens"
+        return masked_mean(states, self._net_input[name], self._padding_idx)
 
-    def _on_head_input(self, module: nn.Module, args: tuple) -> None:
+    def _on_head_input(self, module: nn.Module, args: tuple) -> tuple | None:
         self.features = args[0]
+        if isinstance(module, ProjectionHead):
+            return (self.embedding().to(module.out_proj.weight.dtype),)
+        return None
 
     def _on_head_output(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self.logits = output

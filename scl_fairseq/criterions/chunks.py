@@ -58,13 +58,13 @@ class ChunkedCapture:
     def __exit__(self, *exc_info) -> None:
         del self._model.forward
 
-    def embedding(self, net_input: dict, padding_idx: int) -> Tensor:
+    def embedding(self) -> Tensor:
         """The sentence embedding of the whole batch, (B, C)."""
         return self._embedding
 
     def _forward_in_chunks(self, **net_input: Any) -> tuple[Tensor, dict]:
         """Stands for the model's ``forward``: the whole batch's logits."""
-        *kept, last = _chunks(net_input, self._chunk_size, self._padding_idx)
+        *kept, last = chunks_of(net_input, self._chunk_size, self._padding_idx)
         found = [checkpoint(self._run, chunk, use_reentrant=False) for chunk in kept]
         # Backward starts with it: its activations need not be dropped and made again.
         found.append(self._run(last))
@@ -79,14 +79,16 @@ class ChunkedCapture:
                 return_freed_memory()
                 # What computing twice costs, computing no padding and by faster products gives.
                 stack.enter_context(packed(self._model, first_only=False))
-            captured = HeadCapture(self._model, self._head_name, self._kind)
+            captured = HeadCapture(
+                self._model, self._head_name, self._kind, chunk, self._padding_idx
+            )
             stack.enter_context(captured)
             logits, _ = self._forward(**chunk)
         # A view would hold the hidden states of all positions, and scatter the memory between them.
-        return logits, captured.embedding(chunk, self._padding_idx).clone()
+        return logits, captured.embedding().clone()
 
 
-def _chunks(net_input: dict[str, Any], size: int, padding_idx: int) -> Iterator[dict[str, Any]]:
+def chunks_of(net_input: dict[str, Any], size: int, padding_idx: int) -> Iterator[dict[str, Any]]:
     """The batch, ``size`` sentences at a time, without columns that are padding throughout."""
     tensors = {name: value for name, value in net_input.items() if torch.is_tensor(value)}
     rest = {name: value for name, value in net_input.items() if name not in tensors}

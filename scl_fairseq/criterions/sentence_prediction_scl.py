@@ -12,18 +12,15 @@ from fairseq.criterions.sentence_prediction import (
 )
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
-from torch import Tensor, nn
+from torch import Tensor
 
 from scl_fairseq.criterions import confusion, diagnostics
-from scl_fairseq.criterions.capture import EMBEDDINGS, HeadCapture
-from scl_fairseq.criterions.chunks import ChunkedCapture
-from scl_fairseq.criterions.host_memory import keep_freed_memory
-from scl_fairseq.criterions.workers import Workers, check_wrappers
-from scl_fairseq.distributed import Gathered
+from scl_fairseq.criterions.contrast import Contrast
+from scl_fairseq.criterions.frozen import FrozenReader
+from scl_fairseq.criterions.options import ContrastConfig, check_contrast
+from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.losses import supervised_contrastive_loss
-from scl_fairseq.losses.supervised_contrastive import check_temperature
 from scl_fairseq.metrics import accuracy, binary_f1, matthews_corrcoef
-from scl_fairseq.models.packed_encoder import pack
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +31,12 @@ STOCK_REGULARIZERS = ("mha_reg_loss", "ffn_reg_loss")
 
 
 @dataclass
-class SentencePredictionSCLConfig(SentencePredictionConfig):
+class SentencePredictionSCLConfig(ContrastConfig, SentencePredictionConfig):
     """Options of stock ``sentence_prediction`` and those of the contrastive term."""
 
     scl_lambda: float = field(
         default=0.9,
         metadata={"help": "weight of SCL in (1 - lambda) CE + lambda SCL, from 0 to 1"},
-    )
-    scl_temperature: float = field(
-        default=0.3,
-        metadata={"help": "temperature tau of the contrastive term, greater than 0"},
     )
     scl_reduction: ChoiceEnum(["mean", "sum"]) = field(
         default="mean",
@@ -51,42 +44,12 @@ class SentencePredictionSCLConfig(SentencePredictionConfig):
             "help": "mean over anchors, as cross-entropy, or the paper's literal sum over the batch"
         },
     )
-    scl_embedding: ChoiceEnum(list(EMBEDDINGS)) = field(
-        default="cls",
-        metadata={
-            "help": "sentence embedding to contrast: cls (what the head reads), pooled (what its "
-            "output projection reads) or mean (over the positions that are not padding)"
-        },
-    )
-    scl_gather: ChoiceEnum(["all", "none"]) = field(
-        default="all",
-        metadata={
-            "help": "in training, contrast a sentence with those of all workers, or with none but "
-            "its own worker's"
-        },
-    )
-    scl_chunk_size: int = field(
-        default=0,
-        metadata={
-            "help": "sentences that go through the model at a time in training, for batches that "
-            "memory does not hold; the loss sees the whole batch, backward computes each chunk's "
-            "activations again; 0: all at once"
-        },
-    )
-    scl_packed: bool = field(
+    freeze_encoder: bool = field(
         default=False,
         metadata={
-            "help": "compute no padding, in training and validation: the same function on the "
-            "tokens that there are, several times as fast where lengths differ; RoBERTa models "
-            "only; the checkpoint is the same"
-        },
-    )
-    scl_diagnostics: bool = field(
-        default=False,
-        metadata={
-            "help": "log how the embeddings lie, in training and validation: in_class_cosine, "
-            "between_class_cosine, alignment, uniformity and anchors_with_positive (percent of "
-            "examples with another of their class in the batch); uniformity alone for regression"
+            "help": "train a linear classifier on the embeddings of the encoder as it was loaded: "
+            "of the head only out_proj is trained, each sentence is embedded once; needs "
+            "--scl-lambda 0 and --pooler-activation-fn linear"
         },
     )
     report_mcc: bool = field(
@@ -118,11 +81,12 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.scl_temperature = cfg.scl_temperature
         self.scl_reduction = str(cfg.scl_reduction)
         self.scl_embedding = str(cfg.scl_embedding)
-        self.scl_chunk_size = cfg.scl_chunk_size
-        self.scl_packed = cfg.scl_packed
         self.scl_diagnostics = cfg.scl_diagnostics
-        self._is_checked = False
-        self._workers = Workers(task) if str(cfg.scl_gather) == "all" else None
+        reader_class = FrozenReader if cfg.freeze_encoder else Reader
+        self._reader = reader_class(
+            cfg, self.classification_head_name, task.source_dictionary.pad()
+        )
+        self._contrast = Contrast(cfg, task, self._reader)
         self.report_mcc = cfg.report_mcc
         self.report_acc_and_f1 = cfg.report_acc_and_f1
         # The stock reports turn labels into integers by name and cannot be summed over workers;
@@ -134,18 +98,29 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
                 "accuracy stays at chance. The encoder is trained by the contrastive term alone."
             )
 
-    def forward(self, model: nn.Module, sample: dict, reduce: bool = True):
+    def prepare_model(self, model) -> None:
+        """See ``checkpoints.training_state``, which says when fairseq calls these."""
+        self._reader.prepare_model(model)
+
+    def finish_loading(self, model) -> None:
+        """The weights are there."""
+        self._reader.finish_loading(model)
+
+    def training_state(self):
+        """What checkpoints keep."""
+        return self._contrast.state()
+
+    def load_training_state(self, state) -> None:
+        """What a checkpoint has kept."""
+        self._contrast.load(state)
+
+    def forward(self, model, sample: dict, reduce: bool = True):
         """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
-        if model.training and not self._is_checked:
-            check_wrappers(model)
-            self._is_checked = True
-        if self.scl_packed:
-            _pack(model)
-        padding_idx = self.task.source_dictionary.pad()
-        with self._capture(model, padding_idx) as captured:
+        self._reader.prepare(model)
+        with self._reader.capture(model, sample["net_input"]) as captured:
             stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
         targets = model.get_targets(sample, [captured.logits]).view(-1)
-        embeddings = captured.embedding(sample["net_input"], padding_idx)
+        embeddings = self._reader.rows(captured)
         if self.scl_diagnostics:
             labels = None if self.regression_target else targets
             logging_output.update(diagnostics.batch_sums(embeddings, labels))
@@ -155,19 +130,18 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         if self.scl_lambda == 0:
             # The term is only watched: nothing is recorded for a gradient of it.
             embeddings = embeddings.detach()
-        contrast = Gathered(embeddings, targets, slice(0, len(embeddings)))
-        if self._workers is not None and model.training:
-            contrast = self._workers.gather(embeddings, targets)
-            if self.scl_diagnostics:
-                logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
+        contrast = self._contrast(model, embeddings, targets, sample["net_input"])
+        if self.scl_diagnostics and model.training:
+            logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
         scl_loss = supervised_contrastive_loss(
             contrast.rows, contrast.labels, self.scl_temperature, "sum", contrast.own
         )
+        self._contrast.remember(contrast)
         regularizer = sum(logging_output.get(key, 0.0) for key in STOCK_REGULARIZERS)
         loss = stock_loss
         if self.scl_lambda > 0:
             # The trainer divides by all workers' sample size: to it, a sum is the mean.
-            weight = len(contrast.rows) if self.scl_reduction == "sum" else 1
+            weight = contrast.batch_size if self.scl_reduction == "sum" else 1
             loss = (1 - self.scl_lambda) * stock_loss + self.scl_lambda * (
                 weight * scl_loss + regularizer
             )
@@ -178,17 +152,6 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         if not model.training and (self.report_mcc or self.report_acc_and_f1):
             logging_output.update(self._confusion_cells(captured.logits, targets))
         return loss, sample_size, logging_output
-
-    def _capture(self, model: nn.Module, padding_idx: int) -> HeadCapture | ChunkedCapture:
-        if not (self.scl_chunk_size and model.training):
-            return HeadCapture(model, self.classification_head_name, self.scl_embedding)
-        return ChunkedCapture(
-            model,
-            self.classification_head_name,
-            self.scl_chunk_size,
-            self.scl_embedding,
-            padding_idx,
-        )
 
     def _confusion_cells(self, logits: Tensor, targets: Tensor) -> dict[str, int]:
         cells = confusion.count_cells(logits.argmax(dim=1), targets, logits.size(1))
@@ -230,31 +193,33 @@ def _reduce_confusion(logging_outputs) -> None:
         derive("acc_and_f1", lambda m: (accuracy(m) + binary_f1(m)) / 2)
 
 
-def _pack(model: nn.Module) -> None:
-    try:
-        pack(model)
-    except ValueError as error:
-        raise ValueError(f"--scl-packed: {error}") from None
-    if next(model.parameters()).device.type == "cpu":
-        keep_freed_memory()
-
-
 def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
     if not 0 <= cfg.scl_lambda <= 1:  # also refuses NaN
         raise ValueError(f"--scl-lambda must lie between 0 and 1, got {cfg.scl_lambda}")
-    try:
-        check_temperature(cfg.scl_temperature)
-    except ValueError as error:
-        raise ValueError(f"--scl-temperature: {error}") from None
+    check_contrast(cfg)
+    if cfg.scl_queue_size and cfg.scl_lambda == 0:
+        raise ValueError("--scl-queue-size serves the contrastive term: --scl-lambda 0 has none")
+    if cfg.freeze_encoder:
+        _check_frozen(cfg)
     if cfg.regression_target and cfg.scl_lambda > 0:
         raise ValueError(
             "--regression-target has no classes to contrast: use it with --scl-lambda 0, "
             f"got {cfg.scl_lambda}"
         )
-    if cfg.scl_chunk_size < 0:
-        raise ValueError(f"--scl-chunk-size must be 0 or more, got {cfg.scl_chunk_size}")
     num_classes = getattr(task.cfg, "num_classes", 2)
     if cfg.report_acc_and_f1 and num_classes != 2:
         raise ValueError(
             f"--report-acc-and-f1 is the F1 of class 1 of two, got --num-classes {num_classes}"
         )
+
+
+def _check_frozen(cfg: SentencePredictionSCLConfig) -> None:
+    if cfg.scl_lambda != 0:
+        raise ValueError(
+            "--freeze-encoder leaves nothing for the contrastive term to train: use it with "
+            f"--scl-lambda 0, got {cfg.scl_lambda}"
+        )
+    if str(cfg.scl_embedding) == "mean":
+        raise ValueError("--freeze-encoder keeps what the head reads: --scl-embedding cls, pooled")
+    if cfg.scl_chunk_size:
+        raise ValueError("--freeze-encoder keeps no activations: leave out --scl-chunk-size")

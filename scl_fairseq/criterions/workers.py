@@ -18,9 +18,13 @@ class Workers:
 
     Args:
         task: the fairseq task that trains.
+
+    Attributes:
+        update_num: how many updates came before the one that is under way; 0 before the first.
     """
 
     def __init__(self, task):
+        self.update_num = 0
         self._is_idle = False
         self._gatherer: RowGatherer | None = None
         original = task.train_step
@@ -28,7 +32,7 @@ class Workers:
         def train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs
         ):
-            self._is_idle = ignore_grad
+            self._is_idle, self.update_num = ignore_grad, update_num
             try:
                 return original(
                     sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
@@ -68,7 +72,7 @@ def check_wrappers(model: nn.Module) -> None:
     while hasattr(model, "module"):
         if type(model).__name__ == "FullyShardedDataParallel":
             raise ValueError(
-                "--ddp-backend fully_sharded is not supported by sentence_prediction_scl: use "
+                "--ddp-backend fully_sharded is not supported by this criterion: use "
                 "legacy_ddp, or pytorch_ddp with --find-unused-parameters"
             )
         needs_all = isinstance(model, DistributedDataParallel) and not (

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from scl_fairseq.models.packed_attention import attend, has_ragged_kernel
 from scl_fairseq.models.packing import Packing, find_packing
+from scl_fairseq.models.projection_head import ProjectionHead
 from scl_fairseq.products import affine, linear
 
 
@@ -142,8 +143,11 @@ def packed(model: nn.Module, first_only: bool) -> Iterator[None]:
 
 
 def reads_first_position(head: nn.Module) -> bool:
-    """Whether a classification head reads nothing else, which is so for stock RoBERTa heads."""
-    return type(head) is RobertaClassificationHead
+    """Whether a classification head reads nothing else, which is so for stock RoBERTa heads.
+
+    A projection head reads what it is given.
+    """
+    return type(head) is RobertaClassificationHead or isinstance(head, ProjectionHead)
 
 
 def find_encoder(model: nn.Module) -> nn.Module | None:

@@ -234,8 +234,9 @@ def test_regression_runs_at_lambda_zero(tiny):
 
 def test_unknown_head_is_named(tiny):
     built = build(tiny)
-    built.criterion.classification_head_name = "other"
-    with pytest.raises(ValueError, match=r"no classification head 'other'.*it has: sent"):
+    heads = built.model.classification_heads
+    heads["other"] = heads.pop("sentence_classification_head")
+    with pytest.raises(ValueError, match=r"no classification head 'sent.*it has: other"):
         built.criterion(built.model, built.batch)
 
 
@@ -325,10 +326,11 @@ def test_wrapped_by_torch_ddp(tiny):
         wrapped = torch.nn.parallel.DistributedDataParallel(
             built.model.eval(), find_unused_parameters=True
         )
-        with HeadCapture(wrapped, "sentence_classification_head", "cls") as captured:
+        net_input = built.batch["net_input"]
+        with HeadCapture(wrapped, "sentence_classification_head", "cls", net_input, 1) as captured:
             wrapped(
-                **built.batch["net_input"],
+                **net_input,
                 features_only=True,
                 classification_head_name="sentence_classification_head",
             )
-        assert captured.embedding(built.batch["net_input"], 1).shape == (8, 32)
+        assert captured.embedding().shape == (8, 32)

@@ -1,0 +1,190 @@
+"""``--criterion supcon``: supervised contrastive learning of an encoder, without a classifier."""
+
+# No postponed annotations here: fairseq and omegaconf read the field types of the config as types.
+import math
+from dataclasses import dataclass, field
+
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import ChoiceEnum
+from fairseq.logging import metrics
+
+from scl_fairseq.criterions import diagnostics, neighbours
+from scl_fairseq.criterions.contrast import Contrast
+from scl_fairseq.criterions.options import ContrastConfig, check_contrast
+from scl_fairseq.criterions.reader import Reader
+from scl_fairseq.criterions.views import Views
+from scl_fairseq.losses.multi_view import AVERAGES
+from scl_fairseq.models.projection_head import PROJECTIONS, ProjectionHead
+
+
+@dataclass
+class SupConConfig(ContrastConfig):
+    """Options of SupCon's first stage."""
+
+    classification_head_name: str = field(
+        default="sentence_classification_head",
+        metadata={
+            "help": "name of the classification head, which is not trained; without a projection "
+            "the embedding is the one that it reads"
+        },
+    )
+    # The task asks its criterion for it.
+    regression_target: bool = field(
+        default=False,
+        metadata={"help": "targets are no classes: needs --supcon-unsupervised"},
+    )
+    supcon_views: int = field(
+        default=2, metadata={"help": "views of each sentence in training, 1 or more"}
+    )
+    supcon_view_source: ChoiceEnum(["dropout", "text"]) = field(
+        default="dropout",
+        metadata={
+            "help": "what makes the views of a sentence differ: dropout alone, or the texts that "
+            "scl-augment made of it as well"
+        },
+    )
+    supcon_projection: ChoiceEnum(["none", *PROJECTIONS]) = field(
+        default="mlp",
+        metadata={
+            "help": "what the embedding goes through before it is contrasted: a linear map, or an "
+            "MLP with one hidden layer"
+        },
+    )
+    supcon_projection_dim: int = field(
+        default=128, metadata={"help": "width of what the projection makes"}
+    )
+    supcon_head_name: str = field(
+        default="supcon_projection",
+        metadata={"help": "name of the projection among the model's classification heads"},
+    )
+    supcon_average: ChoiceEnum(list(AVERAGES)) = field(
+        default="out",
+        metadata={
+            "help": "where the mean over positives stands: out of the logarithm (L_out) or in it"
+        },
+    )
+    supcon_unsupervised: bool = field(
+        default=False,
+        metadata={"help": "ignore labels: each sentence's only positives are its own views"},
+    )
+
+
+@register_criterion("supcon", dataclass=SupConConfig)
+class SupConCriterion(FairseqCriterion):
+    """The multi-view loss of Khosla et al. (arXiv 2004.11362), on a projection of the embedding.
+
+    Every view is an anchor. Logs ``loss`` per anchor, base 2 like fairseq's, and in validation
+    ``knn_accuracy``: percent of sentences whose nearest neighbour in the batch is of their class.
+    Validation has no dropout: a sentence's views are equal there.
+
+    Raises:
+        ValueError: when built with options that are out of their range, or do not fit together.
+    """
+
+    def __init__(self, cfg: SupConConfig, task):
+        _check_config(cfg)
+        super().__init__(task)
+        self.temperature = cfg.scl_temperature
+        self.average = str(cfg.supcon_average)
+        self.is_unsupervised = cfg.supcon_unsupervised
+        self.scl_diagnostics = cfg.scl_diagnostics
+        self.projection, self.projection_dim = str(cfg.supcon_projection), cfg.supcon_projection_dim
+        projects = self.projection != "none"
+        self.head_name = cfg.supcon_head_name if projects else cfg.classification_head_name
+        padding_idx = task.source_dictionary.pad()
+        self._reader = Reader(cfg, self.head_name, padding_idx, projects)
+        self._contrast = Contrast(cfg, task, self._reader)
+        self._views = Views(str(cfg.supcon_view_source), cfg.supcon_views)
+
+    def prepare_model(self, model) -> None:
+        """See ``checkpoints.training_state``, which says when fairseq calls these."""
+        if self.projection == "none":
+            return
+        heads = getattr(model, "classification_heads", None)
+        if heads is None or self.head_name in heads:
+            raise ValueError(
+                f"--supcon-head-name {self.head_name}: the model has such a head already"
+                if heads
+                else "--criterion supcon needs a model with classification heads: RoBERTa or BART"
+            )
+        head = ProjectionHead(model.args.encoder_embed_dim, self.projection_dim, self.projection)
+        heads[self.head_name] = head.to(next(model.parameters()).dtype)
+
+    def training_state(self):
+        """What checkpoints keep."""
+        return self._contrast.state()
+
+    def load_training_state(self, state) -> None:
+        """What a checkpoint has kept."""
+        self._contrast.load(state)
+
+    def forward(self, model, sample: dict, reduce: bool = True):
+        """Loss summed over anchors, their number, and what to log; one encoder forward."""
+        self._reader.prepare(model)
+        is_training = model.training
+        rows = self._reader.read(model, self._views.net_input(sample, is_training))
+        labels = None if self.is_unsupervised else self._views.labels(sample, is_training)
+        logging_output = {} if is_training else neighbours.batch_counts(rows, labels)
+        if self.scl_diagnostics and not is_training:
+            logging_output.update(diagnostics.batch_sums(rows, labels))
+
+        rows = self._views.rows(rows, is_training)
+        contrast = self._contrast(model, rows, labels, sample["net_input"], self._views.number)
+        if self.scl_diagnostics and is_training:
+            marks = self._views.marks(rows, labels)
+            logging_output.update(diagnostics.batch_sums(rows, marks))
+            logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
+        loss = AVERAGES[self.average](
+            contrast.rows, contrast.labels, self.temperature, "sum", contrast.own
+        )
+        self._contrast.remember(contrast)
+        logging_output.update(
+            loss=loss.data,
+            ntokens=sample["ntokens"],
+            nsentences=len(rows) // self._views.number,
+            sample_size=len(rows),
+        )
+        return loss, len(rows), logging_output
+
+    @staticmethod
+    def reduce_metrics(logging_outputs) -> None:
+        """Aggregate logging outputs from data-parallel training."""
+        anchors = sum(log.get("sample_size", 0) for log in logging_outputs)
+        total = sum(log.get("loss", 0) for log in logging_outputs)
+        metrics.log_scalar("loss", total / anchors / math.log(2), anchors, round=3)
+        neighbours.reduce_metrics(logging_outputs)
+        diagnostics.reduce_metrics(logging_outputs)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """All that is logged are sums."""
+        return True
+
+
+def _check_config(cfg: SupConConfig) -> None:
+    check_contrast(cfg)
+    if cfg.supcon_views < 1:
+        raise ValueError(f"--supcon-views must be 1 or more, got {cfg.supcon_views}")
+    if cfg.supcon_projection_dim < 1:
+        raise ValueError(
+            f"--supcon-projection-dim must be 1 or more, got {cfg.supcon_projection_dim}"
+        )
+    projects = str(cfg.supcon_projection) != "none"
+    if projects and str(cfg.scl_embedding) == "pooled":
+        raise ValueError(
+            "--scl-embedding pooled is inside of the classification head: use it with "
+            "--supcon-projection none"
+        )
+    if projects and cfg.supcon_head_name == cfg.classification_head_name:
+        raise ValueError(
+            f"--supcon-head-name {cfg.supcon_head_name} is the classification head's name"
+        )
+    if cfg.regression_target and not cfg.supcon_unsupervised:
+        raise ValueError(
+            "--regression-target has no classes to contrast: use --supcon-unsupervised"
+        )
+    if cfg.supcon_unsupervised and cfg.supcon_views == 1 and not cfg.scl_momentum:
+        raise ValueError(
+            "--supcon-unsupervised with --supcon-views 1 has no positives: they come from further "
+            "views, or from the keys of --scl-queue-size with --scl-momentum above 0"
+        )
