@@ -160,6 +160,8 @@ def train(arguments, given, rank, world):
 
     dist.all_gather_into_tensor = counted
     trainer = Trainer(cfg, task, model, criterion)
+    if HALF not in flags:
+        model.double()  # heads that the criterion has added
     trainer.clip_grad_norm = lambda _: torch.ones(
         1
     )  # fairseq's refuses float64; nothing is clipped

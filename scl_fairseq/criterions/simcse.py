@@ -71,6 +71,8 @@ class SimCSECriterion(FairseqCriterion):
         if heads is None:
             raise ValueError(f"--criterion {self.name} needs a RoBERTa or BART model")
         heads[HEAD] = TanhHead(model.args.encoder_embed_dim)
+        if not self._projects:  # runs all the same, and torch's DDP waits for its gradients
+            heads[HEAD].requires_grad_(False)
 
     def training_state(self):
         """What checkpoints keep."""

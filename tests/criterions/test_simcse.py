@@ -111,7 +111,7 @@ def test_without_mlp(lines):
 
 @pytest.mark.parametrize("momentum", [0, 0.5])
 def test_the_queue_holds_earlier_positives(lines, momentum):
-    """Hard negatives do not enter it; with a momentum copy it holds what that makes of sentences."""
+    """Hard negatives do not enter it; of a momentum copy it holds what that makes of sentences."""
     flags = ["--scl-queue-size", 10, "--scl-momentum", momentum, "--text-columns", 3]
     built = build(lines.triples, *flags, *NO_DROPOUT)
     model = built.model.train()
