@@ -197,6 +197,7 @@ def train(arguments, given, rank, world):
         "losses": [log and {key: float(log[key]) for key in LOGGED if key in log} for log in logs],
         "validated": {key: float(value) for key, value in validated.items()},
         "errors": errors,
+        "state": trainer.get_criterion().training_state(),
     }
 
 

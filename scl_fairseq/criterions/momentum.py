@@ -88,7 +88,7 @@ class MomentumCopy:
     def _step(self, model: nn.Module) -> None:
         for name, query in model.named_parameters():
             key = self._wide[name]
-            key.mul_(self._momentum).add_(query.detach().to(key.dtype), alpha=1 - self._momentum)
+            key.lerp_(query.detach().to(key.dtype), 1 - self._momentum)
         self._narrow()
 
     @torch.no_grad()
