@@ -207,8 +207,8 @@ def test_vectors_stand_with_the_masks_of_their_own_sentence(lines, views, column
     batch = built.batch(BATCH)
     copies = 2 if (views, columns) == ("all", 1) else 1
     own = built.model(**batch["net_input"], features_only=True)[0][:, 0]
-    for model in (built.model.train(), built.model.eval()):
-        built.criterion(model, batch)
+    for is_training in (True, False):
+        built.criterion(built.model.train(is_training), batch)
         assert torch.allclose(seen[-1], own.repeat_interleave(copies, dim=0), atol=1e-9)
 
 

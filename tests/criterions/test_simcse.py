@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import scl_fairseq
+from scl_fairseq.cli import convert
 from tests import runs
 from tests.criterions.unlabelled import NO_DROPOUT, build, gradients
 from tests.data_parallel import case, relative_difference, run, together
@@ -172,6 +173,8 @@ def test_two_workers_are_one(tiny, lines, tmp_path, which, cases):
 
 def test_training_resumes_and_what_it_leaves_is_an_encoder(tiny, lines, tmp_path):
     """In one go, or stopped in mid-epoch; then fairseq's hub interface and a stock process."""
+    from sentence_transformers import SentenceTransformer
+
     flags = ["--scl-queue-size", 20, "--scl-momentum", "0.9", "--no-epoch-checkpoints"]
 
     def train(folder, *options):
@@ -191,6 +194,11 @@ def test_training_resumes_and_what_it_leaves_is_an_encoder(tiny, lines, tmp_path
     vector = model.embed([sentence])
     own = model.encode(sentence, no_separator=True)
     assert torch.allclose(vector[0], model.extract_features(own)[0, 0], atol=1e-5)
+
+    to = ["--to", "sentence-transformers", str(tmp_path / "whole" / last)]
+    assert convert.main([*to, str(tmp_path / "exported")]) == 0
+    exported = SentenceTransformer(str(tmp_path / "exported"))
+    assert torch.allclose(vector, torch.tensor(exported.encode([sentence])), atol=1e-4)
 
     stock = [
         argument
