@@ -311,7 +311,7 @@ def test_both_stages_as_commands(tiny, lines, tmp_path):
     train(tmp_path / "parts", *frozen)
     runs.assert_same_weights(tmp_path / "whole" / last, tmp_path / "parts" / last)
 
-    model = scl_fairseq.load(tmp_path / "whole")
+    model = scl_fairseq.load(tmp_path / "whole" / last)
     assert "infocse_auxiliary" not in model.model.classification_heads
     weights = runs.weights(tmp_path / "whole" / last)
     for name, tensor in model.model.state_dict().items():

@@ -189,7 +189,7 @@ def test_training_resumes_and_what_it_leaves_is_an_encoder(tiny, lines, tmp_path
     runs.assert_same_weights(tmp_path / "whole" / last, tmp_path / "parts" / last)
     assert runs.differ(tmp_path / "whole" / last, tiny.encoder / "model.pt")
 
-    model = scl_fairseq.load(tmp_path / "whole")
+    model = scl_fairseq.load(tmp_path / "whole" / last)
     sentence = (tiny.sample / "train.tsv").read_text().splitlines()[1].split("\t")[2]
     vector = model.embed([sentence])
     own = model.encode(sentence, no_separator=True)
