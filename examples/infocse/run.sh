@@ -65,6 +65,10 @@ report() {
     run scl-evaluate "${paths[@]}" --name "${names[@]}" --sts "$STS" --embedding cls mean \
         --json "$FOLDER/$1.json"
     run scl-report "$FOLDER/$1.json" --published "$1" --out "$FOLDER/$1.md"
+    if [ "$ENCODER" != "$FOLDER/encoder" ] || [ "$HUGGINGFACE" = embedded ]; then
+        printf '\n- %s\n' "$(python -c 'from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
+print(ABOUT_ENCODER)')" >>"$FOLDER/$1.md"
+    fi
     cat "$FOLDER/$1.md"
 }
 

@@ -12,7 +12,8 @@ from scl_fairseq.criterions import diagnostics, neighbours
 from scl_fairseq.criterions.contrast import Contrast
 from scl_fairseq.criterions.options import ContrastConfig, check_contrast
 from scl_fairseq.criterions.reader import Reader
-from scl_fairseq.criterions.views import Views
+from scl_fairseq.criterions.text_views import group_views
+from scl_fairseq.criterions.views import TEXT, Views
 from scl_fairseq.losses.multi_view import AVERAGES
 from scl_fairseq.models.projection_head import PROJECTIONS, ProjectionHead
 
@@ -36,7 +37,7 @@ class SupConConfig(ContrastConfig):
     supcon_views: int = field(
         default=2, metadata={"help": "views of each sentence in training, 1 or more"}
     )
-    supcon_view_source: ChoiceEnum(["dropout", "text"]) = field(
+    supcon_view_source: ChoiceEnum(["dropout", TEXT]) = field(
         default="dropout",
         metadata={
             "help": "what makes the views of a sentence differ: dropout alone, or the texts that "
@@ -87,6 +88,7 @@ class SupConCriterion(FairseqCriterion):
         self.temperature = cfg.scl_temperature
         self.average = str(cfg.supcon_average)
         self.is_unsupervised = cfg.supcon_unsupervised
+        self.regression_target = cfg.regression_target
         self.scl_diagnostics = cfg.scl_diagnostics
         self.projection, self.projection_dim = str(cfg.supcon_projection), cfg.supcon_projection_dim
         projects = self.projection != "none"
@@ -95,6 +97,8 @@ class SupConCriterion(FairseqCriterion):
         self._reader = Reader(cfg, self.head_name, padding_idx, projects)
         self._contrast = Contrast(cfg, task, self._reader)
         self._views = Views(str(cfg.supcon_view_source), cfg.supcon_views)
+        if str(cfg.supcon_view_source) == TEXT:
+            group_views(task, cfg.supcon_views)
 
     def prepare_model(self, model) -> None:
         """See ``checkpoints.training_state``, which says when fairseq calls these."""
@@ -123,10 +127,11 @@ class SupConCriterion(FairseqCriterion):
         self._reader.prepare(model)
         is_training = model.training
         rows = self._reader.read(model, self._views.net_input(sample, is_training))
-        labels = None if self.is_unsupervised else self._views.labels(sample, is_training)
-        logging_output = {} if is_training else neighbours.batch_counts(rows, labels)
+        classes = None if self.regression_target else self._views.labels(sample, is_training)
+        labels = None if self.is_unsupervised else classes
+        logging_output = {} if is_training else neighbours.batch_counts(rows, classes)
         if self.scl_diagnostics and not is_training:
-            logging_output.update(diagnostics.batch_sums(rows, labels))
+            logging_output.update(diagnostics.batch_sums(rows, classes))
 
         rows = self._views.rows(rows, is_training)
         contrast = self._contrast(model, rows, labels, sample["net_input"], self._views.number)
@@ -165,6 +170,10 @@ def _check_config(cfg: SupConConfig) -> None:
     check_contrast(cfg)
     if cfg.supcon_views < 1:
         raise ValueError(f"--supcon-views must be 1 or more, got {cfg.supcon_views}")
+    if str(cfg.supcon_view_source) == TEXT and cfg.supcon_views < 2:
+        raise ValueError(
+            f"--supcon-view-source text needs --supcon-views 2 or more, got {cfg.supcon_views}"
+        )
     if cfg.supcon_projection_dim < 1:
         raise ValueError(
             f"--supcon-projection-dim must be 1 or more, got {cfg.supcon_projection_dim}"

@@ -59,12 +59,14 @@ class Part:
     Attributes:
         inputs: indices and lengths for each text.
         labels: label indices, (rows,); None where there are none.
+        ids: row ids, (rows,).
         longest: most positions of a row, 0 without rows.
         unknown: how many symbols the dictionary lacks.
     """
 
     inputs: list[tuple[bytes, np.ndarray]]
     labels: np.ndarray | None
+    ids: np.ndarray
     rows: int
     longest: int
     unknown: int
@@ -171,6 +173,7 @@ def _part(
     return Part(
         inputs=inputs,
         labels=np.asarray(records.labels, np.int64)[places] if records.labels else None,
+        ids=np.asarray(records.ids, np.int64)[places],
         rows=len(chosen),
         longest=int(max(longest, default=0)),
         unknown=sum(int((np.frombuffer(part[0], dtype) == UNK).sum()) for part in inputs),

@@ -41,6 +41,9 @@ from scl_fairseq.files import replaced_folder, write_text
 
 MANY_UNKNOWN = 0.5
 _NOTHING = np.zeros(0, np.int64)
+# Folder with a file for each split that has paraphrases: a line a row, the id of the row that it
+# is, or was made of.
+SOURCE_DIR = "source"
 
 
 @dataclass
@@ -96,9 +99,9 @@ def preprocess(
         task: which files and columns there are, and the order of the labels.
         data_dir: official data, or a few-shot sample.
         destination: receives ``input0``, ``input1`` for pairs, ``label``, ``bpe`` (the encoding's
-            files, so that what is trained on the data can be given text) and ``preprocess.json``;
-            one sentence a row without labels lies in the folder itself. An earlier result there is
-            replaced whole.
+            files, so that what is trained on the data can be given text), ``source`` for augmented
+            samples (which rows are of one original) and ``preprocess.json``; one sentence a row
+            without labels lies in the folder itself. An earlier result there is replaced whole.
         settings: encoding and limits.
         split: ``glue``: train, dev and test as they are; ``paper``: a stratified validation set of
             dev's size drawn from train, dev as test.
@@ -156,6 +159,7 @@ def _is_ours(folder: Path) -> bool:
     written = re.compile(
         rf"{data}|(input[0-2]|label)(/{data})?"
         rf"|{BPE_DIR}(/({'|'.join(map(re.escape, KEPT))}))?"
+        rf"|{SOURCE_DIR}(/train\.txt)?"
     )
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     return REPORT in names and all(map(written.fullmatch, names - {REPORT}))
@@ -263,6 +267,8 @@ class _Output:
         self._labels: IndexedWriter | None = None
         self._label_prefix = target / "label" / name
         self._label_dtype = make_dictionary(task.labels).dtype
+        self._ids: list[np.ndarray] = []
+        self._source_path = target / SOURCE_DIR / f"{name}.txt"
 
     def __enter__(self) -> _Output:
         return self
@@ -272,6 +278,7 @@ class _Output:
         for writer, (data, lengths) in zip(self._inputs, part.inputs, strict=True):
             writer.write(data, lengths)
             report.tokens += int(lengths.sum())
+        self._ids.append(part.ids)
         report.rows += part.rows
         report.unknown_tokens += part.unknown
         report.longest = max(report.longest, part.longest)
@@ -287,6 +294,9 @@ class _Output:
     def __exit__(self, kind: type | None, *_: object) -> None:
         for writer in (*self._inputs, *([self._labels] if self._labels else [])):
             writer.abandon() if kind else writer.close()
+        ids = np.concatenate(self._ids) if self._ids else _NOTHING
+        if not kind and len(np.unique(ids)) < len(ids):
+            write_text(self._source_path, "".join(f"{row}\n" for row in ids.tolist()))
 
 
 def _check_classes(task: Task, plans: list[_Plan], report: Report) -> None:

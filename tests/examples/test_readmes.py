@@ -8,7 +8,7 @@ import pytest
 from tests import runs
 from tests.examples.conftest import EXAMPLES
 
-FOLDERS = ("glue", "few_shot", "batch_size", "noise", "transfer", "tsne", "workers")
+FOLDERS = ("glue", "few_shot", "batch_size", "noise", "transfer", "infocse", "tsne", "workers")
 
 
 def blocks(folder):
