@@ -73,8 +73,8 @@ def test_the_lines_on_unlabelled_text_are_accepted(monkeypatch):
 def test_every_option_is_described():
     from fairseq.criterions.sentence_prediction import SentencePredictionConfig
 
-    from scl_fairseq.criterions.sentence_prediction_scl import SentencePredictionSCLConfig
     from scl_fairseq.criterions.infocse import InfoCSEConfig
+    from scl_fairseq.criterions.sentence_prediction_scl import SentencePredictionSCLConfig
     from scl_fairseq.criterions.supcon import SupConConfig
     from scl_fairseq.tasks.sentence_embedding import SentenceEmbeddingConfig
 
