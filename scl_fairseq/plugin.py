@@ -11,13 +11,20 @@ def register() -> None:
     import fairseq
 
     import scl_fairseq
-    from scl_fairseq.checkpoints import companions, loading, training_state
-    from scl_fairseq.criterions import sentence_prediction_scl, supcon  # noqa: F401
+    from scl_fairseq.checkpoints import companions, loading, training_heads, training_state
+    from scl_fairseq.criterions import (  # noqa: F401
+        infocse,
+        sentence_prediction_scl,
+        simcse,
+        supcon,
+    )
     from scl_fairseq.data import fairseq_bpe  # noqa: F401
+    from scl_fairseq.tasks import sentence_embedding  # noqa: F401
 
     loading.install()
     companions.install()
     training_state.install()
+    training_heads.install()
     # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for
     # another package of the same name once this one is imported, unless the path is known to it.
     beside_fairseq = os.path.join(os.path.dirname(fairseq.__file__), "..", "scl_fairseq")

@@ -92,6 +92,28 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
+def lines(tiny, tmp_path_factory) -> SimpleNamespace:
+    """The 64 sentences of ``tiny`` without labels: ``data``; ``triples`` of them, one shifted."""
+    from scl_fairseq.data.encode import Settings
+    from scl_fairseq.data.preprocess import preprocess
+    from scl_fairseq.data.sources import open_lines
+
+    folder = tmp_path_factory.mktemp("lines")
+    rows = (tiny.sample / "train.tsv").read_text("utf-8").splitlines()[1:]
+    sentences = [row.split("\t")[2] for row in rows]
+    shifted = zip(sentences, sentences[1:] + sentences, sentences[7:] + sentences)  # noqa: B905
+    texts = {"data": sentences, "triples": ["\t".join(triple) for triple in shifted]}
+    for name, split in texts.items():
+        source = folder / f"{name}-text"
+        source.mkdir()
+        (source / "train.txt").write_text("\n".join(split), "utf-8")
+        (source / "valid.txt").write_text("\n".join(split[:12]), "utf-8")
+        settings = Settings("wordpiece", tiny.encoder)
+        preprocess(open_lines(source), source, folder / name, settings, workers=1)
+    return SimpleNamespace(data=folder / "data", triples=folder / "triples")
+
+
+@pytest.fixture(scope="session")
 def gpt2_files(tmp_path_factory) -> Path:
     """A small byte-level BPE, in the files of GPT-2's: encoder.json, vocab.bpe and dict.txt."""
     from benchmarks.cases import train_bpe

@@ -44,11 +44,14 @@ def case(updates, *flags, backend=LEGACY, dummies=None, dropout=False, valid=Non
     }
 
 
-def run(cases, world, tiny, folder):
-    """What each worker found, ``found[rank][name]``, for cases by name."""
+def run(cases, world, tiny, folder, command=runs.command):
+    """What each worker found, ``found[rank][name]``, for cases by name.
+
+    ``command(tiny, save_dir, *options)`` is the training that the cases' flags change.
+    """
     folder.mkdir(parents=True)
     spec = folder / "spec.json"
-    arguments = runs.command(tiny, folder / "unused", "--user-dir", runs.ROOT / "scl_fairseq")
+    arguments = command(tiny, folder / "unused", "--user-dir", runs.ROOT / "scl_fairseq")
     spec.write_text(json.dumps({"arguments": arguments[1:], "cases": cases}))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -157,6 +160,8 @@ def train(arguments, given, rank, world):
 
     dist.all_gather_into_tensor = counted
     trainer = Trainer(cfg, task, model, criterion)
+    if HALF not in flags:
+        model.double()  # heads that the criterion has added
     trainer.clip_grad_norm = lambda _: torch.ones(
         1
     )  # fairseq's refuses float64; nothing is clipped

@@ -48,6 +48,16 @@ def command(tiny, save_dir, *options, criterion="sentence_prediction_scl"):
     return [*arguments, *own, *([] if "--on-gpu" in own else ["--cpu"])]
 
 
+def embedding_command(tiny, data, save_dir, *options, criterion="simcse"):
+    """The same of unlabelled data, in another task."""
+    arguments = command(tiny, save_dir, *options, criterion=criterion)
+    for name in ("--task", "--num-classes", "--init-token"):
+        at = arguments.index(name)
+        del arguments[at : at + 2]
+    arguments[1] = str(data)
+    return [*arguments, "--task", "sentence_embedding"]
+
+
 def train(arguments, check=True, cwd=None):
     """Run to the end; output is on the result's ``stdout``."""
     arguments = [a for a in arguments if a != "--on-gpu"]

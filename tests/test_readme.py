@@ -53,16 +53,39 @@ def test_the_lines_of_both_stages_are_accepted_by_fairseq(monkeypatch):
     assert second.finetune_from_model.startswith(first.save_dir)
 
 
+def test_the_lines_on_unlabelled_text_are_accepted(monkeypatch):
+    from fairseq import options
+
+    from scl_fairseq.cli import evaluate
+
+    (block,) = (b for b in code_blocks("bash") if "--criterion simcse" in b)
+    lines = {line.split()[0]: line for line in block.replace("\\\n", " ").splitlines()}
+    monkeypatch.chdir(ROOT)
+    arguments = shlex.split(lines["fairseq-train"])[1:]
+    monkeypatch.setattr("sys.argv", ["fairseq-train", *arguments])
+    parsed = options.parse_args_and_arch(options.get_training_parser(), arguments)
+    assert (parsed.criterion, parsed.task) == ("simcse", "sentence_embedding")
+    assert parsed.scl_temperature == 0.05
+    arguments = shlex.split(lines["scl-evaluate"])[1:]
+    assert evaluate._parser().parse_args(arguments).embedding == ["cls", "mean"]
+
+
 def test_every_option_is_described():
     from fairseq.criterions.sentence_prediction import SentencePredictionConfig
 
+    from scl_fairseq.criterions.infocse import InfoCSEConfig
     from scl_fairseq.criterions.sentence_prediction_scl import SentencePredictionSCLConfig
     from scl_fairseq.criterions.supcon import SupConConfig
+    from scl_fairseq.tasks.sentence_embedding import SentenceEmbeddingConfig
 
     stock = {field.name for field in dataclasses.fields(SentencePredictionConfig)}
     own = {field.name for field in dataclasses.fields(SentencePredictionSCLConfig)} - stock
     assert {"scl_lambda", "scl_temperature", "scl_reduction", "scl_embedding"} <= own
     own |= {field.name for field in dataclasses.fields(SupConConfig)} - stock
+    own |= {field.name for field in dataclasses.fields(InfoCSEConfig)} - stock
+    task = {"text_columns", "max_length", "mask_rate", "mask_views"}
+    assert task <= {field.name for field in dataclasses.fields(SentenceEmbeddingConfig)}
+    own |= task
     for name in own | {"report_mcc", "report_acc_and_f1"}:
         assert f"`--{name.replace('_', '-')}`" in README
 

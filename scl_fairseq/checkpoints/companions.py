@@ -3,7 +3,8 @@
 A folder of checkpoints then serves text without the data that it was trained on:
 
     checkpoint_best.pt
-    input0/dict.txt  label/dict.txt     where fairseq's sentence_prediction looks below its data
+    input0/dict.txt  label/dict.txt     where fairseq's sentence_prediction looks below its data;
+                                        sentences without labels need neither
     dict.txt  vocab.txt  …              the BPE's files, which make the folder a --bpe-dir
     text.json                           which BPE, which labels, which further tokens
 """
@@ -24,6 +25,7 @@ from scl_fairseq.files import write_bytes, write_text
 logger = logging.getLogger(__name__)
 
 TEXT = "text.json"
+EMBEDDING = "sentence_embedding"  # the task of this package that has no labels
 # fairseq's options for the files of each BPE, and the names that the files get.
 BPE_OPTIONS = {
     "gpt2": {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"},
@@ -37,7 +39,7 @@ PACKAGES = ("fairseq", "fairseq-fixed", "torch", "tokenizers", "sentencepiece", 
 
 
 def install() -> None:
-    """Have every training of ``sentence_prediction`` lay them next to its checkpoints, once."""
+    """Have every training on sentences lay them next to its checkpoints, once."""
     from fairseq.trainer import Trainer
 
     original = Trainer.save_checkpoint
@@ -60,7 +62,8 @@ def install() -> None:
 def _write_or_warn(cfg, task, folder: Path) -> None:
     from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
-    if not (isinstance(task, SentencePredictionTask) and folder.is_dir()):  # or a remote place
+    is_of_text = isinstance(task, SentencePredictionTask) or _name(task) == EMBEDDING
+    if not (is_of_text and folder.is_dir()):  # or a remote place
         return
     try:
         write(cfg, task, folder)
@@ -78,7 +81,7 @@ def write(cfg, task, folder: Path) -> None:
 
     Args:
         cfg: fairseq's configuration of the training.
-        task: its ``sentence_prediction`` task.
+        task: its ``sentence_prediction`` or ``sentence_embedding`` task.
         folder: is there already; files of an earlier training are replaced.
 
     Raises:
@@ -86,10 +89,15 @@ def write(cfg, task, folder: Path) -> None:
         OSError: reading or writing failed.
     """
     data = Path(task.cfg.data)
+    is_labelled = _name(task) != EMBEDDING
     dictionary = data / "input0" / "dict.txt"
-    sources = {"input0/dict.txt": dictionary, "dict.txt": dictionary}
+    if not (is_labelled or dictionary.is_file()):
+        dictionary = data / "dict.txt"
+    sources = {"dict.txt": dictionary}
+    if is_labelled:
+        sources["input0/dict.txt"] = dictionary
     labels = []
-    if not getattr(task.cfg, "regression_target", False):
+    if is_labelled and not getattr(task.cfg, "regression_target", False):
         sources["label/dict.txt"] = data / "label" / "dict.txt"
         labels = label_names(sources["label/dict.txt"])
     prepared = read_description(data / "preprocess.json")
@@ -97,10 +105,10 @@ def write(cfg, task, folder: Path) -> None:
     about = {
         "task": prepared.get("task"),
         "labels": labels,
-        "num_inputs": 2 if (data / "input1").is_dir() else 1,
+        "num_inputs": 2 if is_labelled and (data / "input1").is_dir() else 1,
         "bpe": bpe,
-        "init_token": task.cfg.init_token,
-        "separator_token": task.cfg.separator_token,
+        "init_token": task.cfg.init_token if is_labelled else task.source_dictionary.bos(),
+        "separator_token": task.cfg.separator_token if is_labelled else None,
         "max_positions": task.max_positions(),
         "versions": _versions(),
     }
@@ -152,6 +160,10 @@ def named_by_options(cfg) -> tuple[str | None, dict[str, Path]]:
     if bpe == "wordpiece" and beside.is_file():
         files[BESIDE_VOCABULARY] = beside
     return bpe, files
+
+
+def _name(task) -> str | None:
+    return as_dict(task.cfg).get("_name")
 
 
 def as_dict(cfg) -> dict[str, Any]:

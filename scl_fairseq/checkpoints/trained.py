@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scl_fairseq.checkpoints.companions import EMBEDDING
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
 
@@ -44,7 +45,7 @@ class Trained:
 
     @property
     def head(self) -> str | None:
-        """The name of the classification head; None where there is no head at all.
+        """The name of the classification head; None where there is no head but for training.
 
         Raises:
             ValueError: there are heads, and none has the name that training was told.
@@ -52,6 +53,8 @@ class Trained:
         heads = {
             name[len(_HEADS) :].split(".")[0] for name in self.tensors if name.startswith(_HEADS)
         }
+        if self.settings["task"].get("_name") == EMBEDDING:
+            return None
         told = self.settings["task"].get("classification_head_name")
         if told is None and len(heads) == 1:
             return min(heads)

@@ -1,4 +1,4 @@
-"""``scl-evaluate``: fine-tuned checkpoints side by side on a binarised split."""
+"""``scl-evaluate``: checkpoints side by side, on a binarised split or on sentence similarity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scl_fairseq.cli.common import Parser, bar_of, command
-from scl_fairseq.cli.task_options import at_least, positive
+from scl_fairseq.cli.evaluate_sts import STS_OPTIONS, add_sts_options, evaluate_sts
+from scl_fairseq.cli.task_options import at_least, positive, refuse
 
 if TYPE_CHECKING:
     from scl_fairseq.data.binarized import BinarizedData
@@ -27,9 +28,10 @@ def _parser() -> Parser:
         PROG,
         "Accuracy, F1, MCC, calibration and confusion matrix of fine-tuned checkpoints on a\n"
         "split, each against the first by a paired bootstrap and McNemar's test; files for the\n"
-        "GLUE leaderboard.",
+        "GLUE leaderboard. With --sts, how well their sentence vectors tell similarity.",
         f"{PROG} ce/checkpoint_best.pt scl/checkpoint_best.pt --data SST-2-bin --split valid\n"
-        f"  {PROG} rte/checkpoint_best.pt --data RTE-bin --glue-submission glue --task RTE",
+        f"  {PROG} rte/checkpoint_best.pt --data RTE-bin --glue-submission glue --task RTE\n"
+        f"  {PROG} simcse/checkpoint_best.pt --sts SentEval/data/downstream --embedding cls mean",
     )
     parser.add_argument(
         "checkpoints",
@@ -40,7 +42,6 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--data",
-        required=True,
         type=Path,
         metavar="OUT",
         help="binarised data, of scl-preprocess or fairseq-preprocess, with the dictionaries that "
@@ -79,6 +80,7 @@ def _parser() -> Parser:
         help="of the submission: CoLA, SST-2, MRPC, QQP, QNLI, RTE, WNLI, MNLI-m, MNLI-mm, AX "
         "(the diagnostic set); MNLI is one of its two by the split: test or test1",
     )
+    add_sts_options(parser)
     return parser
 
 
@@ -87,6 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
     options = _parser().parse_args(argv)
     names = _names(options)
+    if options.sts:
+        with _quiet():
+            evaluate_sts(options, names)
+        return 0
+    refuse(options, STS_OPTIONS, "goes with --sts")
+    if options.data is None:
+        raise ValueError("--data OUT is required, or --sts DIR")
     if (options.glue_submission is None) != (options.task is None):
         raise ValueError("--glue-submission and --task go together")
     if options.glue_submission and len(options.checkpoints) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -10,8 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, byte_bar, command
-from scl_fairseq.cli.task_options import add_task_options, at_least, task_of
+from scl_fairseq.cli.task_options import (
+    CUSTOM_OPTIONS,
+    add_task_options,
+    at_least,
+    refuse,
+    task_of,
+)
 from scl_fairseq.data.choices import BPES, GLUE, ON_LONG, SPLITS, TRUNCATE
+from scl_fairseq.data.tasks import LINES, Task
 
 PROG = "scl-preprocess"
 FEWEST_POSITIONS = 8
@@ -21,10 +29,16 @@ def _parser() -> Parser:
     parser = Parser(
         PROG,
         "Encode and binarise the official files of a task, or a few-shot sample, into what\n"
-        "fairseq's sentence_prediction task reads: input0, input1 for pairs, label.",
-        f"{PROG} --task RTE --data-dir glue/RTE --bpe gpt2 --bpe-dir gpt2_bpe --destdir RTE-bin",
+        "fairseq's sentence_prediction task reads: input0, input1 for pairs, label. Text without\n"
+        "labels becomes what masked_lm and this package's sentence_embedding read.",
+        f"{PROG} --task RTE --data-dir glue/RTE --bpe gpt2 --bpe-dir gpt2_bpe --destdir RTE-bin\n"
+        f"  {PROG} --task {LINES} --data-dir text --bpe gpt2 --bpe-dir gpt2_bpe --destdir text-bin",
     )
-    add_task_options(parser)
+    add_task_options(
+        parser,
+        f"; {LINES}: train.txt and perhaps valid.txt and test.txt, a sentence a line, or with tabs "
+        "between them a sentence, one that means the same and one that does not",
+    )
     parser.add_argument("--bpe", required=True, choices=BPES, help="encoding of the sentences")
     parser.add_argument(
         "--bpe-dir",
@@ -71,7 +85,7 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
     options = _parser().parse_args(argv)
-    task = task_of(options)
+    task = _task_of(options)
 
     from scl_fairseq.data.encode import Settings
     from scl_fairseq.data.file_report import LISTED
@@ -110,13 +124,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     did = "replaced" if there_was_one else "wrote"
     seconds = time.monotonic() - started
     print(f"{did} {options.destdir} in {seconds:.1f} s; fairseq-train needs:")
-    is_separated = task.num_inputs == 2 and settings.has_separator
-    separator = ["--separator-token", "2"] if is_separated else []
-    flags = ["--task", "sentence_prediction", "--num-classes", str(len(task.labels))]
     # fairseq's default of 8 leaves the last, smaller batch out, in validation too.
-    flags += ["--init-token", "0", *separator, "--required-batch-size-multiple", "1"]
+    flags = [*_flags(task, settings.has_separator), "--required-batch-size-multiple", "1"]
     print(f"  {shlex.join([str(options.destdir), *flags])}")
     return 0
+
+
+def _task_of(options: argparse.Namespace) -> Task:
+    if (options.task or "").casefold() != LINES:
+        return task_of(options)
+    refuse(options, CUSTOM_OPTIONS, f"goes with --task custom; {LINES} has no labels")
+    from scl_fairseq.data.sources import open_lines
+
+    return open_lines(options.data_dir)
+
+
+def _flags(task: Task, has_separator: bool) -> list[str]:
+    """The options by which fairseq-train reads the data as it was written."""
+    if not task.labels:
+        columns = ["--text-columns", str(task.num_inputs)] if task.num_inputs > 1 else []
+        return ["--task", "sentence_embedding", *columns]
+    separator = ["--separator-token", "2"] if task.num_inputs == 2 and has_separator else []
+    flags = ["--task", "sentence_prediction", "--num-classes", str(len(task.labels))]
+    return [*flags, "--init-token", "0", *separator]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import at_least, positive
 
 PROG = "scl-report"
+OF_SWEEPS = ("few-shot", "glue", "batch-size", "noise", "transfer")
+OF_SENTENCE_EMBEDDINGS = ("sts", "sts-ablation", "beir")
 
 
 def _parser() -> Parser:
@@ -15,8 +17,10 @@ def _parser() -> Parser:
         PROG,
         "Tabulate what scl-sweep has finished as the paper does: hyper-parameters and runs are\n"
         "chosen by validation accuracy, test accuracies stand beside the published ones, with\n"
-        "tests of the difference, and with what is missing, failed or collapsed.",
+        "tests of the difference, and with what is missing, failed or collapsed. Scores of\n"
+        "scl-evaluate --sts stand beside InfoCSE's tables.",
         f"{PROG} outputs/few-shot\n"
+        f"  {PROG} simcse.json infocse.json --published sts\n"
         f"  {PROG} outputs/few-shot --format html --out outputs/few-shot/report.html",
     )
     parser.add_argument(
@@ -24,7 +28,8 @@ def _parser() -> Parser:
         nargs="+",
         type=Path,
         metavar="RESULTS",
-        help="the --out folder of a scl-sweep, or its results.jsonl; several are put together",
+        help="the --out folder of a scl-sweep, or its results.jsonl; several are put together; or "
+        "files of scl-evaluate --sts --json",
     )
     parser.add_argument(
         "--format",
@@ -38,8 +43,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--published",
-        choices=("few-shot", "glue", "batch-size", "noise", "transfer", "none"),
-        help="published table that stands beside (what the config names)",
+        choices=(*OF_SWEEPS, *OF_SENTENCE_EMBEDDINGS, "none"),
+        help="published table that stands beside (what the config names; for scores of sentence "
+        "embeddings sts, sts-ablation or beir)",
     )
     parser.add_argument(
         "--top",
@@ -61,14 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.format == "html" and not options.out:
         raise ValueError("--format html needs --out FILE")
 
+    from scl_fairseq.experiments import sts_report
     from scl_fairseq.experiments.report import ReportSettings, build
     from scl_fairseq.experiments.report_formats import FORMATS
     from scl_fairseq.experiments.results import read_results
     from scl_fairseq.files import write_text
 
-    parts = [read_results(path) for path in options.results]
-    settings = ReportSettings(options.published, options.top, options.resamples, options.seed)
-    text = FORMATS[options.format](build(parts, settings))
+    if all(map(sts_report.is_scores, options.results)):
+        report = sts_report.build(options.results, options.published)
+    else:
+        parts = [read_results(path) for path in options.results]
+        settings = ReportSettings(options.published, options.top, options.resamples, options.seed)
+        report = build(parts, settings)
+    text = FORMATS[options.format](report)
     if options.out:
         write_text(options.out, text)
         print(f"wrote {options.out}")

@@ -12,10 +12,17 @@ from scl_fairseq.data.tasks import CUSTOM, TASKS, Task, custom_task, find_task
 CUSTOM_OPTIONS = ("labels", "label_column", "sentence_columns")
 
 
-def add_task_options(parser: Parser) -> None:
-    """Add ``--task``, ``--data-dir`` and what a custom task needs."""
+def add_task_options(parser: Parser, further: str = "") -> None:
+    """Add ``--task``, ``--data-dir`` and what a custom task needs.
+
+    Args:
+        parser: receives them.
+        further: tells of other tasks that the command takes.
+    """
     parser.add_argument(
-        "--task", metavar="TASK", help=f"{', '.join(TASKS)}, or {CUSTOM} with the options below"
+        "--task",
+        metavar="TASK",
+        help=f"{', '.join(TASKS)}, or {CUSTOM} with the options below{further}",
     )
     parser.add_argument(
         "--data-dir",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def encode_block(state: tuple[Settings, Encoder], job: Job) -> Encoded:
     kept = _fit(settings, job, records, texts, itemsize, done)
     aside = np.isin(np.asarray(records.rows, np.int64)[kept], job.set_aside, assume_unique=True)
     for mask in (~aside, aside):
-        done.parts.append(_part(settings, encoder, records, texts, kept[mask]))
+        done.parts.append(_part(settings, encoder, job, records, texts, kept[mask]))
     return done
 
 
@@ -114,12 +115,30 @@ def _fit(
     done: Encoded,
 ) -> np.ndarray:
     """Shorten long rows in place, or leave them out; returns the places of the rows that stay."""
+    long: set[int] = set()
+    for columns in _together(job, texts):
+        long.update(_shorten(settings, job, records, columns, itemsize))
+    done.long = [records.lines[place] for place in sorted(long)]
+    kept = np.ones(len(records.rows), bool)
+    if settings.on_long == DROP:
+        kept[list(long)] = False
+    return np.flatnonzero(kept)
+
+
+def _together(job: Job, texts: list[Any]) -> list[list[Any]]:
+    """The columns, in groups that are one example to the model."""
+    return [texts] if job.block.source.is_joined else [[column] for column in texts]
+
+
+def _shorten(
+    settings: Settings, job: Job, records: Records, texts: list[list[bytes]], itemsize: int
+) -> list[int]:
+    """Shorten rows of an example's columns in place; returns the places of the long ones."""
     fixed = positions([0] * len(texts), settings.has_separator)
     totals = np.full(len(records.rows), fixed, np.int64)
     for column in texts:
         totals += np.fromiter(map(len, column), np.int64, len(column)) // itemsize
-    long = np.flatnonzero(totals > settings.max_positions)
-    done.long = [records.lines[place] for place in long]
+    long = np.flatnonzero(totals > settings.max_positions).tolist()
     for place in long:
         if settings.on_long == ERROR:
             raise ValueError(
@@ -131,15 +150,13 @@ def _fit(
         excess = int(totals[place]) - settings.max_positions
         for column, text in zip(texts, shortened(whole, excess, itemsize), strict=True):
             column[place] = text
-    kept = np.ones(len(records.rows), bool)
-    if settings.on_long == DROP:
-        kept[long] = False
-    return np.flatnonzero(kept)
+    return long
 
 
 def _part(
     settings: Settings,
     encoder: Encoder,
+    job: Job,
     records: Records,
     texts: list[list[bytes]],
     places: np.ndarray,
@@ -151,14 +168,14 @@ def _part(
         join(column if everything else [column[place] for place in chosen], dtype.itemsize)
         for column in texts
     ]
-    lengths = [part[1] for part in inputs]
-    longest = positions(np.stack(lengths), settings.has_separator).max() if chosen else 0
+    examples = _together(job, [part[1] for part in inputs]) if chosen else []
+    longest = (positions(np.stack(group), settings.has_separator).max() for group in examples)
     return Part(
         inputs=inputs,
         labels=np.asarray(records.labels, np.int64)[places] if records.labels else None,
         ids=np.asarray(records.ids, np.int64)[places],
         rows=len(chosen),
-        longest=int(longest),
+        longest=int(max(longest, default=0)),
         unknown=sum(int((np.frombuffer(part[0], dtype) == UNK).sum()) for part in inputs),
     )
 

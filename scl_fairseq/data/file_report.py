@@ -25,6 +25,7 @@ class FileReport:
         respelling: another spelling of a label, and the task's.
         respelled_lines: rows whose label has another spelling than the task's.
         empty_lines: rows with an empty sentence.
+        drops_empty: those were left out.
     """
 
     path: str
@@ -36,12 +37,18 @@ class FileReport:
     respelling: str = ""
     respelled_lines: list[int] = field(default_factory=list)
     empty_lines: list[int] = field(default_factory=list)
+    drops_empty: bool = False
 
     @classmethod
     def of(cls, source: Source) -> FileReport:
         """The report of a file of which only the beginning is known."""
         spellings = (f"{other!r} for {own!r}" for other, own in source.respellings.items())
-        return cls(source.name, byte_order_mark=source.has_bom, respelling=", ".join(spellings))
+        return cls(
+            source.name,
+            byte_order_mark=source.has_bom,
+            respelling=", ".join(spellings),
+            drops_empty=source.drops_empty,
+        )
 
     def note(self, records: Records) -> None:
         """Take up what is special about a block of the file."""
@@ -74,7 +81,8 @@ class FileReport:
             )
         if self.empty_lines:
             rows = _rows(self.empty_lines)
-            yield f"{name}: {rows} with an empty sentence kept{_listed(self.empty_lines)}"
+            became = "left out" if self.drops_empty else "kept"
+            yield f"{name}: {rows} with an empty sentence {became}{_listed(self.empty_lines)}"
         if self.long_lines:
             yield (
                 f"{name}: {_rows(self.long_lines)} longer than {max_positions} positions, "

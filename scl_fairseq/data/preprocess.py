@@ -1,4 +1,7 @@
-"""From a task's text files to what fairseq's ``sentence_prediction`` task reads."""
+"""From a task's text files to what fairseq's ``sentence_prediction`` task reads.
+
+Unlabelled text becomes what ``masked_lm`` and ``sentence_embedding`` read.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +100,8 @@ def preprocess(
         data_dir: official data, or a few-shot sample.
         destination: receives ``input0``, ``input1`` for pairs, ``label``, ``bpe`` (the encoding's
             files, so that what is trained on the data can be given text), ``source`` for augmented
-            samples (which rows are of one original) and ``preprocess.json``; an earlier result
-            there is replaced whole.
+            samples (which rows are of one original) and ``preprocess.json``; one sentence a row
+            without labels lies in the folder itself. An earlier result there is replaced whole.
         settings: encoding and limits.
         split: ``glue``: train, dev and test as they are; ``paper``: a stratified validation set of
             dev's size drawn from train, dev as test.
@@ -113,6 +116,8 @@ def preprocess(
     _, encoder = make_state(settings)
     workers = workers or available_cores()
     folder = open_folder(task, data_dir, strict)
+    if split == PAPER and not task.labels:
+        raise ValueError(f"--split {PAPER} draws by label: unlabelled text has --split {GLUE} only")
     if split == PAPER and folder.is_sample:
         raise ValueError(f"{data_dir} is a few-shot sample: its split is its own, --split glue")
     with replaced_folder(destination, is_ours=_is_ours) as target:
@@ -131,19 +136,28 @@ def preprocess(
         )
         dictionary = encoder.dictionary
         _encode_all(task, plans, settings, dictionary, target, workers, report, on_progress)
-        for part in range(task.num_inputs):
-            write_text(target / f"input{part}" / "dict.txt", dictionary.text)
-        write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
-        first = target / "input0" / "dict.txt"
+        for folder in _input_folders(task, target):
+            write_text(folder / "dict.txt", dictionary.text)
+        if task.labels:
+            write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
+        first = _input_folders(task, target)[0] / "dict.txt"
         keep_files(settings.bpe, settings.bpe_dir, target / BPE_DIR, first)
         write_text(target / REPORT, json.dumps(asdict(report), indent=1) + "\n")
     return report
 
 
+def _input_folders(task: Task, target: Path) -> list[Path]:
+    """Where each text of a row goes; fairseq looks for text alone in the folder itself."""
+    if task.num_inputs == 1 and not task.labels:
+        return [target]
+    return [target / f"input{part}" for part in range(task.num_inputs)]
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether a folder holds what this module writes and nothing else, which may be replaced."""
+    data = r"(dict\.txt|(train|valid1?|test1?)\.(bin|idx))"
     written = re.compile(
-        r"(input0|input1|label)(/(dict\.txt|(train|valid1?|test1?)\.(bin|idx)))?"
+        rf"{data}|(input[0-2]|label)(/{data})?"
         rf"|{BPE_DIR}(/({'|'.join(map(re.escape, KEPT))}))?"
         rf"|{SOURCE_DIR}(/train\.txt)?"
     )
@@ -247,8 +261,8 @@ class _Output:
     def __init__(self, task: Task, target: Path, name: str, dictionary: Dictionary):
         self._task = task
         self._inputs = [
-            IndexedWriter(target / f"input{part}" / name, dictionary.dtype)
-            for part in range(task.num_inputs)
+            IndexedWriter(folder / name, dictionary.dtype)
+            for folder in _input_folders(task, target)
         ]
         self._labels: IndexedWriter | None = None
         self._label_prefix = target / "label" / name

@@ -31,7 +31,7 @@ class Records:
         sentences: stripped of outer white space, as fairseq's BPE encoder does.
         dropped: lines that were left out.
         respelled: lines with a label in another spelling.
-        empty: lines with an empty sentence.
+        empty: lines with an empty sentence, left out where the source says so.
         crlf: whether lines end in CR LF.
     """
 
@@ -93,6 +93,9 @@ def parse(block: Block) -> Records:
     row = block.first_row - 1
     for line, fields in fields_of(block, texts):
         row += 1
+        if source.drops_empty and not all(map(str.strip, fields)):
+            records.empty.append(line)
+            continue
         if len(fields) != width:
             if source.drops_malformed:
                 records.dropped.append(line)

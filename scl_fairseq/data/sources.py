@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scl_fairseq.data.manifest import Manifest
-from scl_fairseq.data.tasks import CUSTOM, TSV_FILES, Task
+from scl_fairseq.data.tasks import CUSTOM, TSV_FILES, Task, lines_task
 
 BOM = b"\xef\xbb\xbf"
 SAMPLE_HEADER = ("id", "label", "sentence1")
@@ -29,7 +29,7 @@ class Source:
         sentences_at: fields of the sentences.
         labels: how the file spells the labels.
         respellings: other spellings of them, see the task.
-        joins_columns, drops_malformed: as in the task.
+        joins_columns, drops_malformed, drops_empty, is_joined: as in the task.
         offset: bytes before the first row.
         has_bom: it starts with a byte order mark.
     """
@@ -48,6 +48,8 @@ class Source:
     offset: int
     first_line: int
     has_bom: bool
+    drops_empty: bool = False
+    is_joined: bool = True
 
     @property
     def path(self) -> Path:
@@ -102,7 +104,7 @@ def open_folder(
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
-    is_sample = _is_sample(task, folder / TSV_FILES["train"])
+    is_sample = bool(task.labels) and _is_sample(task, folder / TSV_FILES["train"])
     if is_sample:
         _check_manifest(task, folder)
     files = TSV_FILES if is_sample else task.files
@@ -118,7 +120,7 @@ def open_folder(
         }
     sources = {split: source for split, source in found.items() if source}
     for split in ("train", "dev"):
-        if split not in sources:
+        if split not in sources and split not in task.optional:
             inside = folder / task.name / files[split]
             hint = f"; did you mean {folder / task.name}?" if inside.exists() else ""
             if (folder / "sample0").is_dir():
@@ -148,7 +150,7 @@ def open_source(task: Task, path: Path, split: str = "train", strict: bool = Fal
         line = line.decode("utf-8", "ignore").encode()
     first = _decode_header(path, line)
     is_test = split.startswith("test")
-    is_sample = _has_sample_header(task, path, first)
+    is_sample = bool(task.labels) and _has_sample_header(task, path, first)
 
     if is_sample:
         columns, label = tuple(first), "label"
@@ -158,11 +160,11 @@ def open_source(task: Task, path: Path, split: str = "train", strict: bool = Fal
                 f"{path}:1: {count} sentences in a row, expected {len(sentences)} for {task.name}"
             )
     else:
-        has_header = not task.headerless or (is_test and not task.csv)
+        has_header = not task.headerless or (is_test and bool(task.labels) and not task.csv)
         columns = tuple(first) if has_header else task.headerless
         label, sentences = task.label_column, task.sentence_columns
     header_is_there = is_sample or columns is not task.headerless
-    expected = sentences if is_test else (label, *sentences)
+    expected = sentences if is_test or not task.labels else (label, *sentences)
     missing = [column for column in expected if column not in columns]
     if missing:
         found = " | ".join(columns)
@@ -191,7 +193,29 @@ def open_source(task: Task, path: Path, split: str = "train", strict: bool = Fal
         offset=start + (len(line) + len(newline) if header_is_there else 0),
         first_line=2 if header_is_there else 1,
         has_bom=has_bom,
+        drops_empty=task.drops_empty,
+        is_joined=task.is_joined,
     )
+
+
+def open_lines(folder: Path) -> Task:
+    """The task of unlabelled text, with as many sentences a line as the first of ``train.txt``.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+        ValueError: there are too many on a line.
+    """
+    path = folder / lines_task().files["train"]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {path.name}, one sentence a line")
+    with path.open("rb") as file:
+        first = file.readline(_LONGEST_HEADER)
+    try:
+        return lines_task(first.count(b"\t") + 1)
+    except ValueError as error:
+        raise ValueError(f"{path}:1: {error}") from None
 
 
 def _line_aligned(task: Task, folder: Path, split: str) -> Source | None:

@@ -1,4 +1,4 @@
-"""The classification tasks: which files they have, which columns, which labels in which order."""
+"""The tasks: which files they have, which columns, which labels in which order."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 TSV_FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 CUSTOM = "custom"
+LINES = "lines"  # text without labels
+MOST_COLUMNS = 3  # of it: a sentence, one that means the same, one that does not
 _NO_CLASSES = {
     "sts-b": "STS-B is a regression task (scores from 0 to 5): it has no classes to contrast"
 }
@@ -18,7 +20,8 @@ class Task:
 
     Attributes:
         name: as users write it.
-        labels: label names in the order of their indices, the same for every draw.
+        labels: label names in the order of their indices, the same for every draw; none where
+            rows are text alone.
         label_column: header of the label column in the official files.
         sentence_columns: headers of the sentence columns.
         metric: what GLUE reports, by the name under which the criterion logs it.
@@ -30,6 +33,9 @@ class Task:
         csv: files are CSV with quoted fields, not GLUE's TSV without quoting.
         joins_columns: the sentence columns are one text, put together with a space.
         drops_malformed: labelled rows with a wrong number of fields exist and are left out.
+        drops_empty: rows with an empty sentence are left out.
+        is_joined: a row's texts are one example; otherwise each goes through the model by itself.
+        optional: splits that may be absent; those of test always may.
     """
 
     name: str
@@ -45,6 +51,9 @@ class Task:
     csv: bool = False
     joins_columns: bool = False
     drops_malformed: bool = False
+    drops_empty: bool = False
+    is_joined: bool = True
+    optional: tuple[str, ...] = ()
 
     @property
     def num_inputs(self) -> int:
@@ -163,3 +172,28 @@ def custom_task(
             f"columns {', '.join(columns)}: expected a label column and one or two others"
         )
     return Task(CUSTOM, tuple(labels), label_column, tuple(sentence_columns))
+
+
+def lines_task(num_columns: int = 1) -> Task:
+    """Text without labels: a sentence a line, or two or three with tabs between them.
+
+    Args:
+        num_columns: sentences of a line.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    if not 1 <= num_columns <= MOST_COLUMNS:
+        raise ValueError(f"{num_columns} sentences a line, expected 1 to {MOST_COLUMNS}")
+    columns = tuple(f"sentence{place + 1}" for place in range(num_columns))
+    return Task(
+        LINES,
+        labels=(),
+        label_column="",
+        sentence_columns=columns,
+        files={"train": "train.txt", "dev": "valid.txt", "test": "test.txt"},
+        headerless=columns,
+        drops_empty=True,
+        is_joined=False,
+        optional=("dev",),
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.companions import (
+    EMBEDDING,
     TEXT,
     as_dict,
     label_names,
@@ -19,6 +20,12 @@ from scl_fairseq.data.bpe_files import BPE_DIR, guess_bpe, has_files, needed_fil
 from scl_fairseq.data.choices import BPES
 
 CLASSIFIER, ENCODER = "sentence_prediction", "masked_lm"
+# Where each task looks for its dictionary, below its data; the first that is there is it.
+DICTIONARIES = {
+    CLASSIFIER: ("input0/dict.txt",),
+    ENCODER: ("dict.txt",),
+    EMBEDDING: ("input0/dict.txt", "dict.txt"),
+}
 CHECKPOINTS = ("checkpoint_best.pt", "model.pt", "checkpoint_last.pt")
 
 
@@ -79,12 +86,13 @@ def find(
         ValueError: the checkpoint is of another task.
     """
     task = as_dict(cfg.task)
-    if task.get("_name") not in (CLASSIFIER, ENCODER):
+    if task.get("_name") not in DICTIONARIES:
         raise ValueError(
-            f"{checkpoint} is of the task {task.get('_name')}, expected {CLASSIFIER} or {ENCODER}"
+            f"{checkpoint} is of the task {task.get('_name')}, expected one of "
+            f"{', '.join(DICTIONARIES)}"
         )
     is_classifier = task["_name"] == CLASSIFIER
-    data = _find_data(checkpoint, task, is_classifier, data_dir)
+    data, dictionary = _find_data(checkpoint, task, data_dir)
     labels = data / "label" / "dict.txt"
     has_labels = is_classifier and not as_dict(cfg.criterion).get("regression_target", False)
     if has_labels and not labels.is_file():
@@ -95,7 +103,7 @@ def find(
     bpe, bpe_dir = _find_bpe(checkpoint, cfg, data, bpe, bpe_dir)
     return TextFiles(
         data=data,
-        dictionary=data / _dictionary(is_classifier),
+        dictionary=dictionary,
         labels=tuple(label_names(labels)) if has_labels else (),
         num_inputs=_num_inputs(data) if is_classifier else None,
         bpe=bpe,
@@ -103,14 +111,9 @@ def find(
     )
 
 
-def _dictionary(is_classifier: bool) -> str:
-    return "input0/dict.txt" if is_classifier else "dict.txt"
-
-
-def _find_data(
-    checkpoint: Path, task: dict[str, Any], is_classifier: bool, data_dir: Path | None
-) -> Path:
-    name = _dictionary(is_classifier)
+def _find_data(checkpoint: Path, task: dict[str, Any], data_dir: Path | None) -> tuple[Path, Path]:
+    """The folder that stands for the task's data, and the dictionary in it."""
+    names = DICTIONARIES[task["_name"]]
     trained_on = task.get("data")
     if data_dir is not None:
         folders = [data_dir]
@@ -119,11 +122,12 @@ def _find_data(
     else:
         folders = [checkpoint.parent, Path(trained_on)]
     for folder in folders:
-        if (folder / name).is_file():
-            return folder
+        for name in names:
+            if (folder / name).is_file():
+                return folder, folder / name
+    lacking = f"{' and '.join(map(str, folders))} lack{'s' * (len(folders) == 1)} {names[-1]}"
     raise FileNotFoundError(
-        f"{' and '.join(map(str, folders))} lack{'s' * (len(folders) == 1)} {name}; --data-dir "
-        f"names the data that {checkpoint} was trained on"
+        f"{lacking}; --data-dir names the data that {checkpoint} was trained on"
     )
 
 

@@ -1,6 +1,7 @@
 """Contrastive losses, and what to watch beside them, as pure torch functions."""
 
 from scl_fairseq.losses.diagnostics import DIAGNOSTICS, diagnostic_sums, diagnostic_value
+from scl_fairseq.losses.info_nce import info_nce_loss
 from scl_fairseq.losses.multi_view import multi_view_contrastive_loss
 from scl_fairseq.losses.supervised_contrastive import (
     anchor_losses,
@@ -13,6 +14,7 @@ __all__ = [
     "anchor_losses",
     "diagnostic_sums",
     "diagnostic_value",
+    "info_nce_loss",
     "l2_normalize",
     "multi_view_contrastive_loss",
     "supervised_contrastive_loss",

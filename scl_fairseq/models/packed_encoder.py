@@ -147,7 +147,7 @@ def reads_first_position(head: nn.Module) -> bool:
 
     A projection head reads what it is given.
     """
-    return type(head) in (RobertaClassificationHead, ProjectionHead)
+    return type(head) is RobertaClassificationHead or isinstance(head, ProjectionHead)
 
 
 def find_encoder(model: nn.Module) -> nn.Module | None:

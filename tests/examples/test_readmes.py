@@ -10,7 +10,7 @@ from tests.examples.conftest import EXAMPLES
 
 FOLDERS = (
     *("glue", "few_shot", "batch_size", "noise", "transfer", "tsne", "workers"),
-    *("systems", "supcon", "moco"),
+    *("systems", "supcon", "moco", "infocse"),
 )
 
 

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Sentence embeddings from unlabelled text in one command: no training, SimCSE, InfoCSE in two stages,
+# and with ABLATIONS=1 what InfoCSE's tables leave out or change; each on STS, in one report.
+#
+# usage: examples/infocse/run.sh [FAIRSEQ-TRAIN OPTION ...]
+#
+# environment: the variables below; SMOKE=1 runs it small on a CPU (README.md). A training that has
+# ended is not run again.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+
+FOLDER=$OUT/infocse
+TEXT=${TEXT:-}           # folder with train.txt, a sentence a line; without: sentences of GLUE
+GLUE=${GLUE:-glue}
+NUM_LINES=${NUM_LINES:-100000} # of GLUE's
+HUGGINGFACE=${HUGGINGFACE:-bert-base-uncased} # a local folder; embedded: all-MiniLM-L6-v2
+STS=${STS:-SentEval/data/downstream}
+ABLATIONS=${ABLATIONS:-}
+SEED=${SEED:-1}
+export GPUS=${GPUS:-1} SEED OUT DATA=$FOLDER/text-bin ENCODER=$FOLDER/encoder
+
+if [ -n "$SMOKE" ] || [ "$HUGGINGFACE" = embedded ]; then
+    embedded_encoder
+elif [ ! -e "$ENCODER/options" ]; then
+    mkdir -p "$FOLDER"
+    run scl-convert "$HUGGINGFACE" "$ENCODER" | tee "$ENCODER.log"
+    sed -n 's/^ *--arch/--arch/p' "$ENCODER.log" >"$ENCODER/options"
+fi
+export ENCODER
+if [ -n "$SMOKE" ]; then
+    TEXT=$FOLDER/text STS=$FOLDER/text/sts
+    PYTHONPATH=$ROOT python "$ROOT/examples/infocse/text.py" --smoke "$TEXT"
+elif [ -z "$TEXT" ]; then
+    TEXT=$FOLDER/text
+    [ -e "$TEXT/train.txt" ] ||
+        PYTHONPATH=$ROOT python "$ROOT/examples/infocse/text.py" "$GLUE" "$TEXT" "$NUM_LINES"
+fi
+BPE=gpt2
+[ ! -e "$ENCODER/vocab.txt" ] || BPE=wordpiece
+[ -e "$DATA/train.idx" ] || run scl-preprocess --task lines --data-dir "$TEXT" --bpe "$BPE" \
+    --bpe-dir "$ENCODER" --destdir "$DATA"
+
+# trained NAME STAGE FROM [OPTION ...]: train it, and see which checkpoint is best on STS-B's dev set
+trained() {
+    local name=$1 stage=$2 from=$3 folder=$FOLDER/runs/$1
+    shift 3
+    if [ ! -e "$folder/ended" ]; then
+        STAGE=$stage FROM=$from SMOKE_FROM=$from SAVE_DIR=$folder \
+            "$ROOT/examples/infocse/train.sh" "$@"
+        touch "$folder/ended"
+    fi
+    [ "$stage" = 1 ] && return
+    local path found=()
+    for path in "$folder"/checkpoint_*_*.pt "$folder/checkpoint_last.pt"; do
+        [ ! -e "$path" ] || found+=("$path")
+    done
+    [ -e "$folder/dev.json" ] || run scl-evaluate "${found[@]}" --sts "$STS" --embedding cls \
+        --json "$folder/dev.json"
+    names+=("${label:-$name}")
+    paths+=("$(PYTHONPATH=$ROOT python "$ROOT/examples/infocse/best.py" "$folder/dev.json" cls)")
+}
+
+# report TABLE: the trainings so far
+report() {
+    run scl-evaluate "${paths[@]}" --name "${names[@]}" --sts "$STS" --embedding cls mean \
+        --json "$FOLDER/$1.json"
+    run scl-report "$FOLDER/$1.json" --published "$1" --out "$FOLDER/$1.md"
+    if [ "$ENCODER" != "$FOLDER/encoder" ] || [ "$HUGGINGFACE" = embedded ]; then
+        printf '\n- %s\n' "$(python -c 'from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
+print(ABOUT_ENCODER)')" >>"$FOLDER/$1.md"
+    fi
+    cat "$FOLDER/$1.md"
+}
+
+first=$FOLDER/runs/stage-1/checkpoint_last.pt
+names=("no training") paths=("$ENCODER/model.pt")
+label=SimCSE trained simcse simcse "$ENCODER/model.pt" "$@"
+trained stage-1 1 "$ENCODER/model.pt" "$@"
+label=InfoCSE trained stage-2 2 "$first" "$@"
+report sts
+if [ -n "$ABLATIONS" ]; then
+    label='without pre-training' trained without-stage-1 2 "$ENCODER/model.pt" "$@"
+    label='without detach' trained without-detach 2 "$first" --infocse-no-detach "$@"
+    label='without contrast' trained without-contrast 2 "$first" --infocse-contrast 0 "$@"
+    for rate in 10 15 20 25 30 35 45; do
+        label="mask rate $rate %" trained "mask-rate-$rate" 2 "$first" --mask-rate "0.$rate" "$@"
+    done
+    report sts-ablation
+fi

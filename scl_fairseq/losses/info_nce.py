@@ -1,0 +1,90 @@
+"""InfoNCE between queries and candidates, as SimCSE has it (arXiv 2104.08821, equation 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from scl_fairseq.losses.supervised_contrastive import REDUCTIONS, check_temperature, l2_normalize
+from scl_fairseq.losses.tiled import tile_for
+
+
+def info_nce_loss(
+    queries: Tensor,
+    candidates: Tensor,
+    positives: Tensor | None = None,
+    temperature: float = 0.05,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Cross-entropy of finding each query's positive among all candidates.
+
+    With cosine similarity, query :math:`h_i`, its positive :math:`h_i^+` and temperature
+    :math:`\tau`:
+
+    .. math::
+        -\log \frac{\exp(\cos(h_i, h_i^+) / \tau)}{\sum_j \exp(\cos(h_i, c_j) / \tau)}
+
+    over all candidates :math:`c_j`, the positive among them. Hard negatives and keys of earlier
+    batches are further candidates. Many similarities are computed a block of queries at a time, and
+    again in backward, in memory that grows with the numbers of rows.
+
+    Args:
+        queries: (A, D), floating point, of any scale.
+        candidates: (M, D), likewise; gradients reach them too.
+        positives: (A,), integer: which candidate is each query's positive; by default the first A,
+            in order.
+        temperature: finite and greater than 0.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, (A,). The mean over no query is 0.
+
+    Returns:
+        A scalar, or (A,), in nats; float32, or float64 for float64 rows.
+
+    Raises:
+        ValueError: shapes, temperature or reduction do not fit; the message names the value.
+
+    References:
+        Gao et al., *SimCSE: Simple Contrastive Learning of Sentence Embeddings*; van den Oord et
+        al., *Representation Learning with Contrastive Predictive Coding* (arXiv 1807.03748).
+    """
+    check_temperature(temperature)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if queries.dim() != 2 or candidates.dim() != 2 or queries.size(1) != candidates.size(1):
+        raise ValueError(
+            f"queries must be (A, D) and candidates (M, D), got {tuple(queries.shape)} and "
+            f"{tuple(candidates.shape)}"
+        )
+    if positives is None:
+        positives = torch.arange(len(queries), device=queries.device)
+    if positives.shape != queries.shape[:1] or (
+        len(queries) and int(positives.max()) >= len(candidates)
+    ):
+        raise ValueError(
+            f"positives must name one of {len(candidates)} candidates for each of {len(queries)} "
+            "queries"
+        )
+    # Under autocast the products would run in half precision, which a small tau cannot bear.
+    with torch.autocast(device_type=queries.device.type, enabled=False):
+        rows, others = l2_normalize(queries), l2_normalize(candidates)
+        size = max(1, tile_for(rows.device) ** 2 // max(1, len(others)))
+        if len(rows) <= size:
+            losses = _block(rows, others, positives, temperature)
+        else:
+            blocks = zip(rows.split(size), positives.split(size), strict=True)
+            losses = torch.cat(
+                [
+                    checkpoint(_block, part, others, of_part, temperature, use_reentrant=False)
+                    for part, of_part in blocks
+                ]
+            )
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" or not len(losses) else losses.mean()
+
+
+def _block(rows: Tensor, candidates: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """Losses of some queries, (a,)."""
+    similarities = rows @ candidates.T / temperature
+    attraction = similarities.gather(1, positives[:, None]).squeeze(1)
+    return torch.logsumexp(similarities, dim=1) - attraction

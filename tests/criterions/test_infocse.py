@@ -1,0 +1,344 @@
+"""InfoCSE: its losses layer by layer, and along which paths gradients reach the encoder."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import scl_fairseq
+from scl_fairseq.criterions.further_forward import further_forward
+from tests import runs
+from tests.criterions.test_simcse import loops, mlp
+from tests.criterions.unlabelled import NO_DROPOUT, build, gradients
+from tests.data_parallel import case, relative_difference, run, together
+
+BATCH = range(8)
+PAD = 1
+STAGE_1 = ["--infocse-contrast", 0, "--infocse-lambda", 1, "--infocse-mlm", 1]
+STAGE_2 = ["--infocse-lambda", 0.3]
+ONLY_AUX = ["--infocse-contrast", 0, "--infocse-lambda", 1]
+
+
+def make(lines, *flags, **kwargs):
+    return build(lines.data, *NO_DROPOUT, *flags, criterion="infocse", **kwargs)
+
+
+def layer(module, x, padding):
+    return module(x.transpose(0, 1), encoder_padding_mask=padding).transpose(0, 1)
+
+
+def states_of(model, tokens, depth):
+    """Hidden states by fairseq's own forward of all layers."""
+    states = model(tokens, features_only=True, return_all_hiddens=True)[1]["inner_states"]
+    return states[depth].transpose(0, 1)
+
+
+def auxiliary_loss(model, vectors, states, masked):
+    """The printed formula: layers on [h, M^{>0}], a mean over the masked tokens, one by one."""
+    head, lm_head = model.classification_heads["infocse_auxiliary"], model.encoder.lm_head
+    tokens, target = masked["src_tokens"], masked["target"]
+    total, count = 0, 0
+    for row in range(len(tokens)):
+        length = int(tokens[row].ne(PAD).sum())
+        x = torch.stack([vectors[row], *states[row, 1:length]])[None]
+        for module in head.layers:
+            x = layer(module, x, None)
+        for place in range(length):
+            word = int(target[row, place])
+            if word != PAD:
+                y = lm_head.layer_norm(lm_head.activation_fn(lm_head.dense(x[0, place])))
+                scores = lm_head.weight.detach() @ y + lm_head.bias
+                total = total + torch.logsumexp(scores, 0) - scores[word]
+                count += 1
+    assert count > 10
+    return total / count
+
+
+def mlm_loss(model, masked):
+    chosen = masked["target"].ne(PAD)
+    logits = model(masked["src_tokens"])[0][chosen]
+    return F.cross_entropy(logits, masked["target"][chosen])
+
+
+@pytest.mark.parametrize("packed", [[], ["--scl-packed"]])
+def test_the_second_stage_equals_the_formula(lines, packed):
+    """Loss, and gradients of everything: views, masks, detached states, constant embeddings."""
+    built = make(lines, *STAGE_2, *packed)
+    batch, model = built.batch(BATCH), built.model.train()
+    assert len(batch["masked"]["target"]) == 16
+    loss, size, log = built.criterion(model, batch)
+    loss.backward()
+    found = gradients(model)
+    model.zero_grad(set_to_none=True)
+    tokens = batch["net_input"]["src_tokens"].repeat_interleave(2, dim=0)
+    vectors = model(tokens, features_only=True)[0][:, 0]
+    states = states_of(model, batch["masked"]["src_tokens"], 1).detach()
+    aux = auxiliary_loss(model, vectors, states, batch["masked"])
+    contrast = loops(mlp(model, vectors), 2)
+    expected = contrast + 0.3 * 8 * aux
+    expected.backward()
+    assert size == 8
+    assert float(log["aux_loss"]) == pytest.approx(8 * float(aux.detach()), rel=1e-6)
+    assert float(log["cl_loss"]) == pytest.approx(float(contrast.detach()), rel=1e-6)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert "mlm_loss" not in log
+    assert relative_difference(found, gradients(model)) < 1e-6
+
+
+def test_the_first_stage_equals_the_formula(lines):
+    built = make(lines, *STAGE_1)
+    batch, model = built.batch(BATCH), built.model.train()
+    assert len(batch["masked"]["target"]) == 8
+    loss, _, log = built.criterion(model, batch)
+    loss.backward()
+    found = gradients(model)
+    model.zero_grad(set_to_none=True)
+    vectors = model(**batch["net_input"], features_only=True)[0][:, 0]
+    states = states_of(model, batch["masked"]["src_tokens"], 1).detach()
+    aux = auxiliary_loss(model, vectors, states, batch["masked"])
+    mlm = mlm_loss(model, batch["masked"])
+    (8 * (aux + mlm)).backward()
+    assert float(log["mlm_loss"]) == pytest.approx(8 * float(mlm.detach()), rel=1e-9)
+    assert float(loss.detach()) == pytest.approx(8 * float((aux + mlm).detach()), rel=1e-9)
+    assert "cl_loss" not in log
+    assert relative_difference(found, gradients(model)) < 1e-9
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """``cut("h")`` or ``cut("M")``: no gradient passes there any more."""
+    from scl_fairseq.models.auxiliary_head import AuxiliaryHead
+
+    original = AuxiliaryHead.forward
+
+    def apply(path):
+        def forward(self, vectors, states, is_padding):
+            if path == "h":
+                vectors = vectors.detach()
+            if path == "M":
+                states = states.detach()
+            return original(self, vectors, states, is_padding)
+
+        monkeypatch.setattr(AuxiliaryHead, "forward", forward)
+
+    return apply
+
+
+def encoder_gradients(lines, *flags):
+    """Largest gradient of L_aux in each part of the encoder, embeddings among them."""
+    built = make(lines, *ONLY_AUX, *flags)
+    loss, _, _ = built.criterion(built.model.train(), built.batch(BATCH))
+    if loss.requires_grad:
+        loss.backward()
+    found = {}
+    for name, parameter in built.model.encoder.sentence_encoder.named_parameters():
+        part = name.split(".")[1] if name.startswith("layers") else "embeddings"
+        size = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
+        found[part] = max(found.get(part, 0.0), size)
+    assert set(found) == {"embeddings", "0", "1"}
+    head = built.model.classification_heads["infocse_auxiliary"]
+    assert all(parameter.grad.abs().max() > 0 for parameter in head.parameters())
+    return found
+
+
+def test_l_aux_reaches_the_encoder_only_through_h(lines, cut):
+    """Layer 1 lies above the states M, so only h can bring a gradient to it."""
+    whole = encoder_gradients(lines)
+    assert min(whole.values()) > 0
+    cut("h")
+    assert set(encoder_gradients(lines).values()) == {0.0}
+    cut("M")
+    assert encoder_gradients(lines) == whole
+
+
+def test_without_detach_it_comes_through_the_states_too(lines, cut):
+    both = encoder_gradients(lines, "--infocse-no-detach")
+    assert min(both.values()) > 0
+    cut("h")
+    through_states = encoder_gradients(lines, "--infocse-no-detach")
+    assert through_states["1"] == 0
+    assert through_states["0"] > 0
+    assert through_states["embeddings"] > 0
+    cut("M")
+    assert encoder_gradients(lines, "--infocse-no-detach") == encoder_gradients(lines)
+
+
+def test_other_masks_change_the_loss_and_not_what_stands_first(lines, monkeypatch):
+    """H~ begins with the vector of the whole sentence, whatever is masked; M's own is not read."""
+    from scl_fairseq.models.auxiliary_head import AuxiliaryHead
+
+    built, seen = make(lines, *STAGE_2), []
+    original = AuxiliaryHead.forward
+
+    def forward(self, vectors, states, is_padding):
+        seen.append(vectors.detach().clone())
+        return original(self, vectors, states, is_padding)
+
+    monkeypatch.setattr(AuxiliaryHead, "forward", forward)
+    losses = []
+    for epoch in (1, 2):
+        built.rows.set_epoch(epoch)
+        batch = built.batch(BATCH)
+        losses.append(float(built.criterion(built.model.train(), batch)[2]["aux_loss"]))
+    assert losses[0] != losses[1]
+    assert torch.equal(*seen)
+    head = built.model.classification_heads["infocse_auxiliary"]
+    states = torch.randn(2, 5, 32).double()
+    changed = states.clone()
+    changed[:, 0] = 7
+    padding = torch.zeros(2, 5, dtype=torch.bool)
+    rows = [original(head, torch.ones(2, 32).double(), each, padding) for each in (states, changed)]
+    assert torch.equal(*rows)
+
+
+@pytest.mark.parametrize("views", ["all", "one"])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_vectors_stand_with_the_masks_of_their_own_sentence(lines, views, columns, monkeypatch):
+    from scl_fairseq.models.auxiliary_head import AuxiliaryHead
+
+    data = lines.data if columns == 1 else lines.triples
+    flags = [*NO_DROPOUT, *STAGE_2, "--text-columns", columns, "--mask-views", views]
+    built, seen = build(data, *flags, criterion="infocse"), []
+    original = AuxiliaryHead.forward
+    monkeypatch.setattr(
+        AuxiliaryHead, "forward", lambda self, *args: seen.append(args[0]) or original(self, *args)
+    )
+    batch = built.batch(BATCH)
+    copies = 2 if (views, columns) == ("all", 1) else 1
+    own = built.model(**batch["net_input"], features_only=True)[0][:, 0]
+    for is_training in (True, False):
+        built.criterion(built.model.train(is_training), batch)
+        assert torch.allclose(seen[-1], own.repeat_interleave(copies, dim=0), atol=1e-9)
+
+
+def test_lambda_0_is_simcse_to_the_bit(tiny, lines, tmp_path):
+    for name, options in (("simcse", []), ("infocse", ["--infocse-lambda", 0])):
+        command = runs.embedding_command(
+            tiny, lines.data, tmp_path / name, *options, "--no-epoch-checkpoints", criterion=name
+        )
+        runs.train(command)
+    last = "checkpoint_last.pt"
+    runs.assert_same_weights(tmp_path / "simcse" / last, tmp_path / "infocse" / last)
+
+
+def test_frozen_states_are_those_of_the_beginning(lines):
+    built = make(lines, *STAGE_2, "--infocse-states", "frozen")
+    batch, model = built.batch(BATCH), built.model.train()
+    at_first = copy.deepcopy(model)
+    built.criterion(model, batch)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    log = built.criterion(model, batch)[2]
+    vectors = model(**batch["net_input"], features_only=True)[0][:, 0].repeat_interleave(2, dim=0)
+    for made_by, is_equal in ((at_first, True), (model, False)):
+        states = states_of(made_by, batch["masked"]["src_tokens"], 1).detach()
+        aux = float(auxiliary_loss(model, vectors, states, batch["masked"]).detach())
+        assert (float(log["aux_loss"]) == pytest.approx(8 * aux, rel=1e-6)) == is_equal
+    other = make(lines, *STAGE_2, "--infocse-states", "frozen")
+    other.criterion.load_training_state(built.criterion.training_state())
+    other.model.load_state_dict(model.state_dict())
+    again = other.criterion(other.model.train(), batch)[2]
+    assert float(again["aux_loss"]) == pytest.approx(float(log["aux_loss"]), rel=1e-6)
+
+
+def test_a_deeper_layer_and_more_layers(lines):
+    built = make(lines, *ONLY_AUX, "--infocse-states-layer", 2, "--infocse-layers", 3)
+    batch, model = built.batch(BATCH), built.model.train()
+    loss = built.criterion(model, batch)[0]
+    assert len(model.classification_heads["infocse_auxiliary"].layers) == 3
+    vectors = model(**batch["net_input"], features_only=True)[0][:, 0]
+    states = states_of(model, batch["masked"]["src_tokens"], 2)
+    aux = auxiliary_loss(model, vectors, states, batch["masked"])
+    assert float(loss.detach()) == pytest.approx(8 * float(aux.detach()), rel=1e-9)
+
+
+def updates(*counts, number=3):
+    rows = iter(list(range(64)) * 8)
+    return [[[next(rows) for _ in range(count)] for count in counts] for _ in range(number)]
+
+
+def test_workers(tiny, lines, tmp_path):
+    """Each worker's means are of its own masked tokens: equal batches of one sentence twice."""
+    cases = {
+        f"{name}, {backend}": case(
+            [[[i, i], [i, i]] for i in range(3)], *flags, "--mask-views", "one", backend=backend
+        )
+        for name, flags in (("first", STAGE_1), ("second", STAGE_2))
+        for backend in ("legacy_ddp", "pytorch_ddp")
+    }
+
+    def command(tiny, save_dir, *options):
+        return runs.embedding_command(tiny, lines.data, save_dir, *options, criterion="infocse")
+
+    two = run(cases, 2, tiny, tmp_path / "two", command)
+    alone = {name: together(given) for name, given in cases.items()}
+    one = run(alone, 1, tiny, tmp_path / "one", command)[0]
+    for name in cases:
+        for worker in two:
+            assert worker[name]["errors"] == one[name]["errors"] == []
+            for part in ("gradients", "weights"):
+                assert relative_difference(worker[name][part], one[name][part]) < 1e-5, (name, part)
+
+
+def test_both_stages_as_commands(tiny, lines, tmp_path):
+    """The second takes up the first one's heads; a killed run resumes; the hub has the encoder."""
+
+    def train(folder, *options):
+        flags = ["--no-epoch-checkpoints", "--user-dir", runs.ROOT / "scl_fairseq"]
+        command = runs.embedding_command(
+            tiny, lines.data, folder, *flags, *options, criterion="infocse"
+        )
+        return runs.train(command).stdout
+
+    last = "checkpoint_last.pt"
+    output = train(tmp_path / "one", *STAGE_1, "--max-epoch", 6)
+    for name in ("aux_loss", "mlm_loss"):
+        values = runs.logged(output, name)
+        assert values[-1] < values[0]
+    start = ["--finetune-from-model", tmp_path / "one" / last]
+    output = train(tmp_path / "two", *STAGE_2, *start, "--max-update", 1)
+    before, after = (runs.weights(tmp_path / part / last) for part in ("one", "two"))
+    auxiliary = [name for name in before if "infocse_auxiliary" in name]
+    assert auxiliary
+    for name in auxiliary:
+        # Adam's step is the learning rate, far less than what initialisation would change.
+        assert (before[name] - after[name]).abs().max() < 1.1e-3
+    frozen = [*STAGE_2, *start, "--infocse-states", "frozen"]
+    train(tmp_path / "whole", *frozen)
+    train(tmp_path / "parts", *frozen, "--max-update", 5)
+    train(tmp_path / "parts", *frozen)
+    runs.assert_same_weights(tmp_path / "whole" / last, tmp_path / "parts" / last)
+
+    model = scl_fairseq.load(tmp_path / "whole" / last)
+    assert "infocse_auxiliary" not in model.model.classification_heads
+    weights = runs.weights(tmp_path / "whole" / last)
+    for name, tensor in model.model.state_dict().items():
+        if name.startswith("encoder.") and name in weights:
+            assert torch.equal(tensor, weights[name])
+    assert model.embed(["a sentence"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--infocse-lambda", -1], "--infocse-lambda must be 0 or more, got -1"),
+        (["--infocse-mlm", "nan"], "--infocse-mlm must be 0 or more, got nan"),
+        (["--infocse-lambda", 0, "--infocse-contrast", 0], "there is no loss"),
+        (["--infocse-layers", 0], "--infocse-layers must be 1 or more, got 0"),
+        (["--infocse-states-layer", 3], "--infocse-states-layer 3: the encoder has 2 layers"),
+        (["--infocse-states", "frozen", "--infocse-mlm", 1], "frozen has no gradients"),
+        (["--scl-chunk-size", 4], "--scl-chunk-size cannot be used"),
+    ],
+)
+def test_bad_options(lines, flags, message):
+    with pytest.raises(ValueError, match=message):
+        make(lines, *flags)
+
+
+def test_further_forward_leaves_the_model_as_it_was(lines):
+    model = make(lines).model
+    with pytest.raises(RuntimeError), further_forward(model, lambda: {}):
+        raise RuntimeError
+    assert "forward" not in vars(model)
