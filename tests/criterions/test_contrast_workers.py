@@ -1,4 +1,4 @@
-"""Views, queues and momentum copies: two workers are one worker with all their rows."""
+"""Views, queues, copies and frozen encoders: two workers are one worker with all their rows."""
 
 import itertools
 
@@ -11,6 +11,7 @@ K = 11  # no multiple of any batch
 QUEUED = ["--scl-queue-size", str(K)]
 MOMENTUM = [*QUEUED, "--scl-momentum", "0.6"]
 SUPCON = ["--criterion", "supcon", "--supcon-projection-dim", "8"]
+FROZEN = ["--freeze-encoder", "--scl-lambda", "0", "--pooler-activation-fn", "linear"]
 UNSUPERVISED = [*SUPCON, "--supcon-unsupervised"]
 
 
@@ -34,6 +35,9 @@ CASES = {
         [[[], [5, 6, 7]], *updates_of(4, 4, number=5)], *MOMENTUM, dummies=[[40, 41, 42, 43], None]
     ),
     "momentum, chunks": case(updates_of(7, 4), *MOMENTUM, "--scl-chunk-size", "3", "--scl-packed"),
+    "frozen": case(updates_of(5, 3), *FROZEN),
+    # All that is trained is used.
+    "frozen, pytorch_ddp": case(updates_of(4, 4), *FROZEN, "--no-find-unused", backend=PYTORCH),
     "supcon": case(updates_of(4, 4), *SUPCON),
     "supcon, pytorch_ddp": case(updates_of(4, 4), *SUPCON, backend=PYTORCH),
     "supcon, uneven, L_in": case(updates_of(5, 3), *SUPCON, "--supcon-average", "in"),

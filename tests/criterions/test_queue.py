@@ -157,34 +157,39 @@ def projected(built, model, net_input, views=1):
     return [row for row in rows.tolist() for _ in range(views)]
 
 
+@pytest.mark.parametrize("is_labelled", [True, False], ids=["labels", "none"])
 @pytest.mark.parametrize("momentum", [0, 0.5])
 @pytest.mark.parametrize("views", [1, 2])
-def test_without_labels_which_rows_stand_in_the_denominator(tiny, momentum, views):
-    """An anchor's other views, with a momentum copy its own key (one a sentence) as positives, and
-    all other rows and keys, those of earlier batches among them.
+def test_which_rows_stand_in_the_denominator(tiny, momentum, views, is_labelled):
+    """Other rows of the batch and the queue. With labels no more than that; without, the keys too
+    that a momentum copy makes of the batch, one a sentence, its own sentence's positive.
     """
-    if views == 1 and not momentum:
+    if views == 1 and not momentum and not is_labelled:
         return  # refused: there would be no positives
-    flags = ["--supcon-unsupervised", "--supcon-views", views, "--scl-momentum", momentum]
-    flags += ["--scl-queue-size", K, *NO_DROPOUT, "--supcon-projection-dim", 6]
+    flags = ["--supcon-views", views, "--scl-momentum", momentum, "--scl-queue-size", K]
+    flags += [*NO_DROPOUT, "--supcon-projection-dim", 6]
+    flags += ["--supcon-unsupervised"] * (not is_labelled)
     built = build_supcon(tiny, "roberta", *flags)
     built.model.double()
     queue = []
     for batch in batches(built, 9):
         # The model does not change, so a copy's keys are the model's own.
         rows = projected(built, built.model, batch["net_input"], views)
-        count = len(rows) // views
-        labels = [i for i in range(count) for _ in range(views)]
+        classes = batch["target"].view(-1).tolist()
+        numbers = classes if is_labelled else list(range(len(classes)))
+        labels = [number for number in numbers for _ in range(views)]
         keys, key_labels = rows, labels
         if momentum:
-            keys, key_labels = rows[::views], list(range(count))
-        beside = (keys, key_labels) if momentum else ([], [])
+            keys, key_labels = rows[::views], numbers
+        beside = (keys, key_labels) if momentum and not is_labelled else ([], [])
+        kept_rows, kept_labels = zip(*queue, strict=True) if queue else ((), ())
         expected = loop_loss(
-            [*rows, *beside[0], *queue], [*labels, *beside[1], *[-1] * len(queue)], len(rows), 0.3
+            [*rows, *beside[0], *kept_rows], [*labels, *beside[1], *kept_labels], len(rows), 0.3
         )
         (_, _, log), _ = step(built, batch)
-        assert log["loss"].item() == pytest.approx(expected, rel=1e-7)
-        queue = [*queue, *keys][-K:]
+        assert log["loss"].item() == pytest.approx(expected, rel=1e-7, abs=1e-9)
+        queued = key_labels if is_labelled else [-1] * len(keys)
+        queue = [*queue, *zip(keys, queued, strict=True)][-K:]
 
 
 def test_an_empty_queue_changes_nothing_to_the_bit(tiny):

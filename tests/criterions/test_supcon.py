@@ -136,6 +136,11 @@ def test_encoder_and_projection_are_trained_and_no_classifier(tiny, projection):
     trained = {n.split(".", 2)[2] for n in gradients if HEAD in n}
     layers = {"none": [], "linear": ["out_proj"], "mlp": ["dense", "out_proj"]}[projection]
     assert trained == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    if projection == "linear":
+        dense = built.model.classification_heads[HEAD].dense
+        assert torch.equal(dense.weight, torch.eye(32))
+        assert not dense.bias.any()
+        assert not any(p.requires_grad for p in dense.parameters())
     classifier = [p for n, p in gradients.items() if "sentence_classification_head" in n]
     assert not any(p.abs().sum() for p in classifier)
 
