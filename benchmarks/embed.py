@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks import embedders
 from benchmarks.cases import read_table, synthetic_rows
+from benchmarks.few_shot_samples import SHARED
 from benchmarks.pipelines import ROOT, Failed
-from benchmarks.sweep import SHARED
 from benchmarks.turns import medians
 from scl_fairseq.checkpoints.embedded import convert_encoder
 from scl_fairseq.cli.common import Parser, command

@@ -25,9 +25,9 @@ import torch
 
 from benchmarks import packed_contenders
 from benchmarks.cases import SENTENCES, read_table, synthetic_rows, train_bpe
+from benchmarks.few_shot_samples import SHARED
 from benchmarks.packed_contenders import CONTENDERS, DEVICE, timed
 from benchmarks.roberta import SIZES
-from benchmarks.sweep import SHARED
 from benchmarks.turns import medians
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive

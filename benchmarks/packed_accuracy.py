@@ -22,16 +22,11 @@ import numpy as np
 import torch
 from scipy import stats
 
+from benchmarks.few_shot_samples import SHARED, write_binarised_samples
 from benchmarks.pipelines import ROOT, Failed
-from benchmarks.sweep import SHARED
 from scl_fairseq.checkpoints.embedded import convert_encoder
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
-from scl_fairseq.data import synthetic
-from scl_fairseq.data.encode import Settings
-from scl_fairseq.data.preprocess import preprocess
-from scl_fairseq.data.sampling import Size, write_samples
-from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
@@ -61,18 +56,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace, folder: Path) -> list[tuple[float, float]]:
     """Test accuracies of each sample, with padding and without, in percent."""
     convert_encoder(folder / "encoder")
-    task, source = TASKS["SST-2"], options.glue_dir / "SST-2"
-    if not source.is_dir():
-        source = folder / "synthetic"
-        synthetic.write_corpus(source)
-    size = Size(options.num_examples)
-    written = write_samples(task, source, folder / "text", size, options.samples, 1)
-    for index, sample in enumerate(written.folders):
-        settings = Settings("wordpiece", folder / "encoder")
-        preprocess(task, sample, folder / "bin" / str(index), settings)
+    write_binarised_samples(
+        "SST-2",
+        options.glue_dir,
+        folder,
+        folder / "encoder",
+        options.num_examples,
+        options.samples,
+    )
     samples = list(range(options.samples))
     values = {
-        "data": f"{folder}/bin/{{sample}}",
+        "data": f"{folder}/bin/SST-2/{{sample}}",
         "encoder": "embedded",
         "warmup-ratio": 0.06,
         "grid": {"task": ["SST-2"], "sample": samples, "scl-packed": [False, True]},

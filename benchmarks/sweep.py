@@ -25,21 +25,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.few_shot_samples import SHARED, write_binarised_samples
 from benchmarks.pipelines import ROOT, Failed
 from scl_fairseq.checkpoints.embedded import convert_encoder
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
-from scl_fairseq.data import synthetic
-from scl_fairseq.data.encode import Settings
-from scl_fairseq.data.preprocess import preprocess
-from scl_fairseq.data.sampling import Size, write_samples
-from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
 PROG = "benchmarks.sweep"
 RESULT = Path(__file__).parent / "results" / "sweep.md"
-SHARED = ROOT.parent / "shared" / "data" / "glue"
 MIN_RATIO = 3
 QUICK = {"epochs": 2, "samples": 1, "tasks": ["SST-2"]}
 
@@ -70,15 +65,14 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
     """Samples, encoder and binarised data; returns the configuration of the sweep."""
     convert_encoder(folder / "encoder")
     for name in options.tasks:
-        task, source = TASKS[name], options.glue_dir / name
-        if not source.is_dir() and name == "SST-2":
-            source = folder / "synthetic"
-            synthetic.write_corpus(source)
-        size = Size(options.num_examples)
-        written = write_samples(task, source, folder / "text" / name, size, options.samples, 1)
-        for index, sample in enumerate(written.folders):
-            destination = folder / "bin" / name / str(index)
-            preprocess(task, sample, destination, Settings("wordpiece", folder / "encoder"))
+        write_binarised_samples(
+            name,
+            options.glue_dir,
+            folder,
+            folder / "encoder",
+            options.num_examples,
+            options.samples,
+        )
     config = folder / "sweep.yaml"
     values = {
         "data": f"{folder}/bin/{{task}}/{{sample}}",

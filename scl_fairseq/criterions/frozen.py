@@ -74,8 +74,8 @@ class FrozenReader(Reader):
 
     def _features(self, model: nn.Module, forward: Callable, net_input: dict) -> Tensor:
         """What the head reads of a batch: (B, 1, C) for encoders, (B, C) for BART."""
-        tokens = net_input["src_tokens"].cpu()
-        names = [row[row != self._padding_idx].numpy().tobytes() for row in tokens]
+        tokens = net_input["src_tokens"].cpu().numpy()
+        names = [row[row != self._padding_idx].tobytes() for row in tokens]
         new = {name: place for place, name in enumerate(names) if name not in self._known}
         if new:
             places = torch.tensor(list(new.values()), device=net_input["src_tokens"].device)

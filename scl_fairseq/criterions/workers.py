@@ -79,7 +79,9 @@ def check_wrappers(model: nn.Module) -> None:
             model.find_unused_parameters or model.static_graph
         )
         model = model.module
-        if needs_all and getattr(getattr(model, "encoder", None), "lm_head", None) is not None:
+        lm_head = getattr(getattr(model, "encoder", None), "lm_head", None)
+        is_trained = lm_head is not None and any(p.requires_grad for p in lm_head.parameters())
+        if needs_all and is_trained:
             raise ValueError(
                 "--ddp-backend pytorch_ddp needs --find-unused-parameters here: fine-tuning leaves "
                 "the model's language-model head without gradients, with this criterion or stock"

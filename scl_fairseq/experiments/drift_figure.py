@@ -11,6 +11,7 @@ from scl_fairseq.experiments.plot_style import LOSSES, SD, add_legend, new_figur
 from scl_fairseq.experiments.result_places import Summary
 
 SHIFT = 0.01  # of the second loss, to the right, not to hide the first
+ROOM = 0.1  # beside the temperatures: where there is one, the shift is not all of the axis
 PANELS = (
     ("cosine", "mean of 1 − cosine"),
     ("cka", "1 − linear CKA"),
@@ -55,6 +56,7 @@ def drift_figure(drifts: Sequence[Drift], title: str) -> Figure:
                 label=loss,
             )
         axis.set(xlabel="temperature T of the back-translation", ylabel=label, xticks=noises)
+        axis.set_xlim(noises[0] - ROOM, noises[-1] + ROOM)
         axis.set_ylim(bottom=0)
         axis.grid(axis="y")
     add_legend(figure, axes[0, :1])

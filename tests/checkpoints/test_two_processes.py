@@ -41,6 +41,7 @@ def train_two(tiny, save_dir, *options):
 @pytest.mark.parametrize("start", ["--finetune-from-model", "--restore-file"])
 def test_start_and_resume(tiny, tmp_path, start):
     options = [start, tiny.encoder / "model.pt", "--report-acc-and-f1", "--report-mcc"]
+    options += ["--scl-queue-size", 11, "--scl-momentum", 0.9]  # state that each rank takes up
     if start == "--restore-file":
         options += ["--reset-optimizer", "--reset-dataloader", "--reset-meters"]
         options += ["--reset-lr-scheduler"]

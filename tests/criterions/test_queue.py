@@ -10,9 +10,8 @@ from scl_fairseq.checkpoints import loading, training_state
 from scl_fairseq.criterions.queue import KeyQueue
 from tests import runs
 from tests.criterions import test_sentence_prediction_scl as scl
-from tests.criterions.test_supcon import NO_DROPOUT, updates_of
+from tests.criterions.test_supcon import NO_DROPOUT
 from tests.criterions.test_supcon import build as build_supcon
-from tests.data_parallel import PYTORCH, case, relative_difference, run, together
 from tests.losses import reference
 
 
@@ -158,34 +157,39 @@ def projected(built, model, net_input, views=1):
     return [row for row in rows.tolist() for _ in range(views)]
 
 
+@pytest.mark.parametrize("is_labelled", [True, False], ids=["labels", "none"])
 @pytest.mark.parametrize("momentum", [0, 0.5])
 @pytest.mark.parametrize("views", [1, 2])
-def test_without_labels_which_rows_stand_in_the_denominator(tiny, momentum, views):
-    """An anchor's other views, with a momentum copy its own key (one a sentence) as positives, and
-    all other rows and keys, those of earlier batches among them.
+def test_which_rows_stand_in_the_denominator(tiny, momentum, views, is_labelled):
+    """Other rows of the batch and the queue. With labels no more than that; without, the keys too
+    that a momentum copy makes of the batch, one a sentence, its own sentence's positive.
     """
-    if views == 1 and not momentum:
+    if views == 1 and not momentum and not is_labelled:
         return  # refused: there would be no positives
-    flags = ["--supcon-unsupervised", "--supcon-views", views, "--scl-momentum", momentum]
-    flags += ["--scl-queue-size", K, *NO_DROPOUT, "--supcon-projection-dim", 6]
+    flags = ["--supcon-views", views, "--scl-momentum", momentum, "--scl-queue-size", K]
+    flags += [*NO_DROPOUT, "--supcon-projection-dim", 6]
+    flags += ["--supcon-unsupervised"] * (not is_labelled)
     built = build_supcon(tiny, "roberta", *flags)
     built.model.double()
     queue = []
     for batch in batches(built, 9):
         # The model does not change, so a copy's keys are the model's own.
         rows = projected(built, built.model, batch["net_input"], views)
-        count = len(rows) // views
-        labels = [i for i in range(count) for _ in range(views)]
+        classes = batch["target"].view(-1).tolist()
+        numbers = classes if is_labelled else list(range(len(classes)))
+        labels = [number for number in numbers for _ in range(views)]
         keys, key_labels = rows, labels
         if momentum:
-            keys, key_labels = rows[::views], list(range(count))
-        beside = (keys, key_labels) if momentum else ([], [])
+            keys, key_labels = rows[::views], numbers
+        beside = (keys, key_labels) if momentum and not is_labelled else ([], [])
+        kept_rows, kept_labels = zip(*queue, strict=True) if queue else ((), ())
         expected = loop_loss(
-            [*rows, *beside[0], *queue], [*labels, *beside[1], *[-1] * len(queue)], len(rows), 0.3
+            [*rows, *beside[0], *kept_rows], [*labels, *beside[1], *kept_labels], len(rows), 0.3
         )
         (_, _, log), _ = step(built, batch)
-        assert log["loss"].item() == pytest.approx(expected, rel=1e-7)
-        queue = [*queue, *keys][-K:]
+        assert log["loss"].item() == pytest.approx(expected, rel=1e-7, abs=1e-9)
+        queued = key_labels if is_labelled else [-1] * len(keys)
+        queue = [*queue, *zip(keys, queued, strict=True)][-K:]
 
 
 def test_an_empty_queue_changes_nothing_to_the_bit(tiny):
@@ -284,61 +288,3 @@ def test_training_begins_from_a_checkpoint_without_state_and_others_from_one_wit
     assert state_of(queued / last)["queue"]["filled"] == K
     runs.train(runs.command(tiny, after, "--max-update", 5, "--restore-file", queued / last))
     assert state_of(after / last) is None
-
-
-QUEUED = ["--scl-queue-size", str(K)]
-MOMENTUM = [*QUEUED, "--scl-momentum", "0.6"]
-SUPCON = ["--criterion", "supcon", "--supcon-projection-dim", "8"]
-CASES = {
-    "even": case(updates_of(4, 4), *QUEUED),
-    "uneven": case(updates_of(6, 3), *QUEUED),
-    "uneven, momentum": case(updates_of(2, 5), *MOMENTUM),
-    "pytorch_ddp, momentum": case(updates_of(4, 4), *MOMENTUM, backend=PYTORCH),
-    "larger than K": case(updates_of(9, 7), *QUEUED),
-    "micro-batches": case(
-        [[[[0, 1, 2], [3, 4]], [[5, 6], [7, 8, 9]]] for _ in range(6)], *MOMENTUM
-    ),
-    "idle": case(
-        [[[], [5, 6, 7]], *updates_of(4, 4, number=5)], *MOMENTUM, dummies=[[40, 41, 42, 43], None]
-    ),
-    "supcon": case(updates_of(3, 4), *SUPCON, *QUEUED),
-    "supcon, momentum": case(updates_of(3, 4), *SUPCON, *MOMENTUM),
-    "unsupervised": case(updates_of(3, 4), *SUPCON, "--supcon-unsupervised", *QUEUED),
-    "unsupervised, momentum": case(
-        updates_of(3, 4), *SUPCON, "--supcon-unsupervised", "--supcon-views", "1", *MOMENTUM
-    ),
-    "chunks": case(updates_of(7, 4), *MOMENTUM, "--scl-chunk-size", "3", "--scl-packed"),
-    "sum": case(updates_of(5, 3), *QUEUED, "--scl-reduction", "sum"),
-}
-
-
-@pytest.fixture(scope="module")
-def found(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("workers")
-    cases = {name: together(given) for name, given in CASES.items()}
-    (alone,) = run(cases, 1, tiny, folder / "one")
-    return run(CASES, 2, tiny, folder / "two"), alone
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_two_workers_are_one_with_all_rows(found, name):
-    workers, alone = found[0], found[1][name]
-    expected = alone["state"]["queue"]
-    assert expected["filled"] == K
-    for worker in (worker[name] for worker in workers):
-        assert not worker["errors"]
-        assert relative_difference(worker["gradients"], alone["gradients"]) < 1e-6
-        assert relative_difference(worker["weights"], alone["weights"]) < 1e-5
-        state = worker["state"]["queue"]
-        assert (state["next"], state["filled"]) == (expected["next"], K)
-        assert torch.equal(state["labels"], expected["labels"])
-        torch.testing.assert_close(state["rows"], expected["rows"], rtol=1e-4, atol=1e-6)
-    one, other = (worker[name]["state"]["queue"]["rows"] for worker in workers)
-    assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_losses_are_logged_as_one_worker_logs_them(found, name):
-    workers, alone = found
-    for logged, expected in zip(workers[0][name]["losses"], alone[name]["losses"], strict=True):
-        assert logged == pytest.approx(expected, abs=2e-3)

@@ -110,3 +110,11 @@ def test_measured_once_a_model_and_drawn(tmp_path):
         for lines, loss in zip(axis.containers, ("CE", "CE+SCL"), strict=True):
             expected = [getattr(one, name) for one in drifts if one.loss == loss]
             assert lines[0].get_ydata().tolist() == pytest.approx(expected)
+
+
+def test_a_single_temperature_has_both_losses_at_its_tick():
+    drifts = [drift.Drift(loss, 0.9, 0.1, 0.2) for loss in ("CE", "CE+SCL")]
+    for axis in drift_figure(drifts, "Drift").axes:
+        left, right = axis.get_xlim()
+        for lines in axis.containers:
+            assert abs(lines[0].get_xdata()[0] - 0.9) < 0.1 * (right - left)
