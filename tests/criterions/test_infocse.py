@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import scl_fairseq
+from scl_fairseq.checkpoints.loading import UNUSED_COPIES
 from scl_fairseq.criterions.further_forward import further_forward
 from tests import runs
 from tests.criterions.test_simcse import loops, mlp
@@ -138,7 +139,9 @@ def encoder_gradients(lines, *flags):
         found[part] = max(found.get(part, 0.0), size)
     assert set(found) == {"embeddings", "0", "1"}
     head = built.model.classification_heads["infocse_auxiliary"]
-    assert all(parameter.grad.abs().max() > 0 for parameter in head.parameters())
+    for name, parameter in head.named_parameters():
+        # Layers of fairseq 0.12.2 have copies that nothing uses.
+        assert name.endswith(UNUSED_COPIES) or parameter.grad.abs().max() > 0, name
     return found
 
 

@@ -64,9 +64,8 @@ def test_gradients_are_those_of_the_formula():
 
 def test_equals_sentence_transformers():
     """``MultipleNegativesRankingLoss`` at its scale of 20, with hard negatives too."""
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
-
-    theirs = MultipleNegativesRankingLoss(model=None, scale=20.0)
+    losses = pytest.importorskip("sentence_transformers.losses")
+    theirs = losses.MultipleNegativesRankingLoss(model=None, scale=20.0)
     columns = [rows(64, 32, seed=seed, dtype=torch.float32) for seed in range(3)]
     columns[1] += columns[0]
     for count in (2, 3):

@@ -1,0 +1,123 @@
+"""The recipe of sentence embeddings: its text, its lines, and which checkpoint it takes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from examples.infocse import text
+from scl_fairseq.inference.sts_files import read_sts
+from tests.examples.conftest import EXAMPLES, parse_training
+
+BEST = EXAMPLES / "infocse" / "best.py"
+
+
+@pytest.fixture
+def glue(tmp_path):
+    """SST-2 and RTE with a sentence in both, a short one, and one twice with other spaces."""
+    long = [f"sentence number {n} of the set" for n in range(1100)]
+    (tmp_path / "SST-2").mkdir()
+    rows = [
+        *(f"{line} \t1" for line in long[:600]),
+        "too short\t0",
+        f"{long[3].replace(' ', '  ')}\t0",
+    ]
+    (tmp_path / "SST-2" / "train.tsv").write_text("sentence\tlabel\n" + "\n".join(rows) + "\n")
+    (tmp_path / "RTE").mkdir()
+    rows = [f"{n}\t{long[n]}\t{long[n + 1]}\tentailment" for n in range(599, 1099)]
+    header = "index\tsentence1\tsentence2\tlabel\n"
+    (tmp_path / "RTE" / "train.tsv").write_text(header + "\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_lines_of_glue_are_different_and_always_the_same(glue, tmp_path):
+    lines = text.of_glue(glue, 100)
+    assert len(lines) == len(set(lines)) == 1100
+    assert "too short" not in lines
+    assert lines == text.of_glue(glue, 100)
+    assert lines != sorted(lines)
+    text.write_lines(tmp_path / "out", lines, 100)
+    assert (tmp_path / "out" / "train.txt").read_text().splitlines() == lines[:100]
+    assert (tmp_path / "out" / "valid.txt").read_text().splitlines() == lines[100:]
+    with pytest.raises(ValueError, match="1100 different sentences, fewer than 1101"):
+        text.of_glue(glue, 101)
+
+
+def test_generated_text_and_its_benchmark(tmp_path):
+    text.write_smoke(tmp_path)
+    assert len((tmp_path / "train.txt").read_text().splitlines()) == 96
+    found, _ = read_sts(tmp_path / "sts")
+    assert [(one.name, len(one.pairs)) for one in found] == [("STS-B", 20), ("STS-B dev", 20)]
+    assert len(set(found[0].scores)) > 5
+
+
+def test_the_best_checkpoint_is_that_of_the_dev_set(tmp_path):
+    checkpoints = [
+        {"path": f"{place}.pt", "embedding": kind, "spearman": {"STS-B": test, "STS-B dev": dev}}
+        for place, kind, test, dev in (
+            (1, "cls", 90.0, 70.0),
+            (2, "cls", 60.0, 80.0),
+            (3, "cls", 70.0, 75.0),
+            (1, "mean", 1.0, 99.0),
+        )
+    ]
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps({"checkpoints": checkpoints}))
+    for kind, expected in (("cls", "2.pt"), ("mean", "1.pt")):
+        done = subprocess.run(
+            [sys.executable, BEST, scores, kind], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected
+    done = subprocess.run(
+        [sys.executable, BEST, scores, "pooled"], capture_output=True, text=True, check=False
+    )
+    assert "no pooled scores on STS-B dev" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "gpus", "expected"),
+    [
+        ("simcse", 1, {"criterion": "simcse", "lr": [3e-5], "batch_size": 64, "max_epoch": 1}),
+        ("2", 2, {"criterion": "infocse", "infocse_lambda": 0.005, "lr": [3e-5], "batch_size": 32}),
+        (
+            "1",
+            4,
+            {
+                **{"criterion": "infocse", "infocse_lambda": 1, "infocse_contrast": 0},
+                **{"infocse_mlm": 1, "lr": [1e-4], "batch_size": 128, "update_freq": [2]},
+                **{"max_epoch": 8, "total_num_update": "8"},
+            },
+        ),
+    ],
+)
+def test_hyper_parameters(recipe, tiny, lines, tmp_path, stage, gpus, expected):
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "model.pt").touch()
+    (encoder / "options").write_text(" ".join(map(str, tiny.flags)) + "\n")
+    given = {"STAGE": stage, "GPUS": gpus, "DATA": lines.data, "ENCODER": encoder}
+    done = recipe("infocse/train.sh", "--mask-rate", "0.15", **given)
+    assert done.code == 0, done.errors
+    (call,) = done.calls
+    parsed = vars(parse_training(call))
+    common = {"task": "sentence_embedding", "max_length": 32, "mask_rate": 0.15, "fp16": True}
+    common |= {"scl_temperature": 0.05, "distributed_world_size": gpus, "optimizer": "adam"}
+    for name, value in {**common, **expected}.items():
+        assert parsed[name] == value, name
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"STAGE": "3"}, "STAGE=3, expected simcse, 1 or 2"),
+        ({"DATA": "nowhere"}, "nowhere holds no binarised lines"),
+        ({"FROM": "nowhere.pt"}, "nowhere.pt is missing"),
+    ],
+)
+def test_what_is_missing_is_one_line(recipe, lines, given, message):
+    done = recipe("infocse/train.sh", **{"DATA": lines.data, **given})
+    assert done.code == 2
+    assert message in done.errors
+    assert not done.calls
