@@ -85,9 +85,13 @@ def weights(path):
     from scl_fairseq.checkpoints import loading
 
     loading.allow_globals()
-    model = torch.load(path, map_location="cpu")["model"]
+    return used(torch.load(path, map_location="cpu")["model"])
+
+
+def used(tensors):
+    """Those of a model's tensors that the forward uses: layers of stock fairseq keep copies."""
     copies = re.compile(r"layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$")
-    return {name: tensor for name, tensor in model.items() if not copies.search(name)}
+    return {name: tensor for name, tensor in tensors.items() if not copies.search(name)}
 
 
 def assert_same_weights(first, second):
