@@ -100,7 +100,7 @@ class Drawer:
         texts = [tuple(row[part] for part in SENTENCES[task]) for row in rows]
         bpe_dir = options.bpe_dir
         if not bpe_dir.is_dir():
-            bpe_dir = folder / "bpe"
+            bpe_dir = folder / f"{task}-bpe"
             train_bpe(bpe_dir, [text for pair in texts for text in pair], vocabulary=5000)
         encoder = SentenceEncoder(load_encoder("gpt2", bpe_dir), 0, 2, 512)
         self._task, self._texts, self._encoder = task, texts, encoder
