@@ -11,7 +11,13 @@ def register() -> None:
     import fairseq
 
     import scl_fairseq
-    from scl_fairseq.checkpoints import companions, loading, training_heads, training_state
+    from scl_fairseq.checkpoints import (
+        companions,
+        loading,
+        training_heads,
+        training_state,
+        validation,
+    )
     from scl_fairseq.criterions import (  # noqa: F401
         infocse,
         sentence_prediction_scl,
@@ -25,6 +31,7 @@ def register() -> None:
     companions.install()
     training_state.install()
     training_heads.install()
+    validation.install()
     # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for
     # another package of the same name once this one is imported, unless the path is known to it.
     beside_fairseq = os.path.join(os.path.dirname(fairseq.__file__), "..", "scl_fairseq")

@@ -5,6 +5,7 @@ A criterion may have any of these methods, which its trainer then calls:
 
 - ``prepare_model(model)``: with the bare model, before it is moved, halved, wrapped or loaded into,
   and before there is an optimizer: the place to add heads, and to freeze parameters.
+  ``fairseq-validate`` (``checkpoints.validation``) does it with a loaded model.
 - ``finish_loading(model)``: once, with the bare model as a new training begins with it, its weights
   loaded (or none to load) and not yet copied by an optimizer. Not where a training resumes.
 - ``training_state()``: a dictionary of tensors, numbers, strings and containers of them, as
@@ -34,13 +35,24 @@ def install() -> None:
     _load_states(Trainer)
 
 
+def prepare(criterion, model) -> None:
+    """Show a criterion that has ``prepare_model`` its model."""
+    criterion.prepare_model(model)
+    criterion._scl_is_prepared = True
+
+
+def is_prepared(criterion) -> bool:
+    """Whether it was shown one."""
+    return getattr(criterion, "_scl_is_prepared", False)
+
+
 def _prepare_models(trainer_class: type) -> None:
     original = trainer_class.__init__
 
     @functools.wraps(original)
     def __init__(self, cfg, task, model, criterion, *args, **kwargs):
         if hasattr(criterion, "prepare_model"):
-            criterion.prepare_model(model)
+            prepare(criterion, model)
         self._scl_may_begin, self._scl_resets = True, False
         original(self, cfg, task, model, criterion, *args, **kwargs)
 
