@@ -9,7 +9,9 @@ from torch.utils.checkpoint import checkpoint
 from scl_fairseq.losses.supervised_contrastive import (
     check_inputs,
     checked_anchors,
+    compared,
     l2_normalize,
+    log_sum_exp,
     reduced,
 )
 from scl_fairseq.losses.tiled import tile_for
@@ -79,14 +81,10 @@ def anchor_losses_in(
 
 
 def _losses(features: Tensor, labels: Tensor, temperature: float, anchors: slice) -> Tensor:
-    similarities = features[anchors] @ features.T / temperature
-    own = torch.zeros_like(similarities, dtype=torch.bool)
-    own.diagonal(anchors.start).fill_(True)
+    similarities, own = compared(features, temperature, anchors)
     is_positive = (labels[anchors, None] == labels) & ~own
-    # Not -inf: an empty logsumexp would have a gradient of NaN.
-    floor = torch.finfo(similarities.dtype).min
-    others = torch.logsumexp(similarities.masked_fill(own, floor), dim=1)
-    attraction = torch.logsumexp(similarities.masked_fill(~is_positive, floor), dim=1)
+    others = log_sum_exp(similarities, own)
+    attraction = log_sum_exp(similarities, ~is_positive)
     positives = is_positive.sum(dim=1)
     losses = others - attraction + positives.clamp(min=1).to(similarities.dtype).log()
     return torch.where(positives > 0, losses, 0.0)

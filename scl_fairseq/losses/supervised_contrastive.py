@@ -98,14 +98,24 @@ def anchor_losses(
     positive_sums = (chosen * (class_sums[own_class] - chosen)).sum(dim=1)
     attraction = positive_sums / (temperature * positives.clamp(min=1))
 
-    similarities = chosen @ features.T / temperature
-    # Not -inf: a batch of one would leave an empty logsumexp, whose gradient is NaN.
-    floor = torch.finfo(similarities.dtype).min
+    similarities, own = compared(features, temperature, anchors)
+    repulsion = log_sum_exp(similarities, own)
+    return torch.where(positives > 0, repulsion - attraction, 0.0)
+
+
+def compared(features: Tensor, temperature: float, anchors: slice) -> tuple[Tensor, Tensor]:
+    """Similarities of anchors and all rows, (A, N), and which are of an anchor with itself."""
+    similarities = features[anchors] @ features.T / temperature
     own = torch.zeros_like(similarities, dtype=torch.bool)
     own.diagonal(anchors.start).fill_(True)
-    repulsion = torch.logsumexp(similarities.masked_fill(own, floor), dim=1)
+    return similarities, own
 
-    return torch.where(positives > 0, repulsion - attraction, 0.0)
+
+def log_sum_exp(similarities: Tensor, left_out: Tensor) -> Tensor:
+    """Of each row, over the entries that are not left out; over none it has no NaN gradient."""
+    # Not -inf: a batch of one would leave an empty logsumexp, whose gradient is NaN.
+    floor = torch.finfo(similarities.dtype).min
+    return torch.logsumexp(similarities.masked_fill(left_out, floor), dim=1)
 
 
 def _is_large(anchors: slice, features: Tensor) -> bool:
