@@ -17,7 +17,7 @@ HUGGINGFACE=${HUGGINGFACE:-bert-base-uncased} # a local folder; embedded: all-Mi
 STS=${STS:-SentEval/data/downstream}
 ABLATIONS=${ABLATIONS:-}
 SEED=${SEED:-1}
-export GPUS=${GPUS:-1} SEED OUT DATA=$FOLDER/text-bin ENCODER=$FOLDER/encoder
+export GPUS=${GPUS:-1} LAMBDA=${LAMBDA:-0.005} SEED OUT DATA=$FOLDER/text-bin ENCODER=$FOLDER/encoder
 
 if [ -n "$SMOKE" ] || [ "$HUGGINGFACE" = embedded ]; then
     embedded_encoder
@@ -82,6 +82,8 @@ if [ -n "$ABLATIONS" ]; then
     label='without pre-training' trained without-stage-1 2 "$ENCODER/model.pt" "$@"
     label='without detach' trained without-detach 2 "$first" --infocse-no-detach "$@"
     label='without contrast' trained without-contrast 2 "$first" --infocse-contrast 0 "$@"
+    label='with RTD (DiffCSE)' trained rtd 2 "$first" --infocse-lambda 0 --infocse-rtd "$LAMBDA" "$@"
+    label='with RTD + MLM' trained rtd-and-mlm 2 "$first" --infocse-rtd "$LAMBDA" "$@"
     for rate in 10 15 20 25 30 35 45; do
         label="mask rate $rate %" trained "mask-rate-$rate" 2 "$first" --mask-rate "0.$rate" "$@"
     done

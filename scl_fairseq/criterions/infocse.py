@@ -4,12 +4,16 @@
 import math
 from dataclasses import dataclass, field
 
+import torch
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor, nn
 
 from scl_fairseq.criterions.auxiliary import AuxiliaryNetwork
+from scl_fairseq.criterions.detection import ReplacedTokenDetection
 from scl_fairseq.criterions.further_forward import further_forward
+from scl_fairseq.criterions.lower_states import LowerStates
+from scl_fairseq.criterions.momentum import MomentumCopy
 from scl_fairseq.criterions.simcse import HEAD, SimCSEConfig, SimCSECriterion
 from scl_fairseq.criterions.texts import Texts
 
@@ -28,6 +32,11 @@ class InfoCSEConfig(SimCSEConfig):
         default=0.0,
         metadata={"help": "weight of L_mlm, the encoder's own masked language modelling; 1 in the "
                   "first stage"},
+    )  # fmt: skip
+    infocse_rtd: float = field(
+        default=0.0,
+        metadata={"help": "weight of L_rtd, DiffCSE's replaced-token detection, beside L_aux or, "
+                  "with --infocse-lambda 0, instead of it; DiffCSE has 0.005"},
     )  # fmt: skip
     infocse_layers: int = field(
         default=2, metadata={"help": "layers of the auxiliary network, 1 or more"}
@@ -60,8 +69,10 @@ class InfoCSECriterion(SimCSECriterion):
     H~ = [h, M^{>0}]: h the embedding of the sentence as it is, before SimCSE's MLP, M what a lower
     layer of the encoder makes of its masked copy, a constant. Words are predicted by the encoder's
     language-model head, whose word embeddings are constants to L_aux where they are the encoder's
-    own: it trains the encoder through h alone. L_aux and L_mlm are means over the masked tokens of
-    a worker's batch. Logs ``cl_loss``, ``aux_loss`` and ``mlm_loss`` too, base 2.
+    own: it trains the encoder through h alone. L_rtd is that of a second such network, which tells
+    the words that are no longer the sentence's own (``criterions.detection``). L_aux and L_mlm are
+    means over the masked tokens of a worker's batch, L_rtd over its words. Logs ``cl_loss``,
+    ``aux_loss``, ``mlm_loss`` and ``rtd_loss`` too, base 2.
 
     Raises:
         ValueError: when built with an option out of its range, or with a task that masks nothing.
@@ -75,34 +86,49 @@ class InfoCSECriterion(SimCSECriterion):
             "aux_loss": cfg.infocse_lambda,
             "mlm_loss": cfg.infocse_mlm,
         }
-        self._network: AuxiliaryNetwork | None = None
+        self.weights["rtd_loss"] = cfg.infocse_rtd
+        self._networks: list[AuxiliaryNetwork | ReplacedTokenDetection] = []
+        self._states: LowerStates | None = None
+        self._frozen: MomentumCopy | None = None
         if not cfg.infocse_contrast:
             self._projects, self._reader = False, self._plain_reader
+        if cfg.infocse_lambda or cfg.infocse_mlm or cfg.infocse_rtd:
+            self._build_networks(cfg, task)
+
+    def _build_networks(self, cfg: InfoCSEConfig, task) -> None:
+        if not hasattr(task, "want_masked_copies"):
+            raise ValueError("--criterion infocse needs --task sentence_embedding, which masks")
+        is_twice = cfg.infocse_contrast > 0 and task.cfg.text_columns == 1
+        task.want_masked_copies(2 if is_twice else 1)
+        is_frozen = str(cfg.infocse_states) == "frozen"
+        if is_frozen or cfg.infocse_rtd:
+            self._frozen = MomentumCopy(1.0)  # it is never updated
+        makes_states = self._frozen if is_frozen else None
+        depth, is_detached = cfg.infocse_states_layer, not cfg.infocse_no_detach
+        self._states = LowerStates(depth, is_detached, makes_states)
         if cfg.infocse_lambda or cfg.infocse_mlm:
-            self._network = AuxiliaryNetwork(
-                cfg.infocse_layers,
-                cfg.infocse_states_layer,
-                not cfg.infocse_no_detach,
-                str(cfg.infocse_states) == "frozen",
-                cfg.infocse_lambda > 0,
-                cfg.infocse_mlm > 0,
-                self._padding_idx,
+            wants = cfg.infocse_lambda > 0, cfg.infocse_mlm > 0
+            found = AuxiliaryNetwork(cfg.infocse_layers, self._states, *wants, self._padding_idx)
+            self._networks.append(found)
+        if cfg.infocse_rtd:
+            special = torch.from_numpy(task.special_tokens)
+            found = ReplacedTokenDetection(
+                cfg.infocse_layers, self._states, self._frozen, self._padding_idx, special
             )
-            if not hasattr(task, "want_masked_copies"):
-                raise ValueError("--criterion infocse needs --task sentence_embedding, which masks")
-            is_twice = cfg.infocse_contrast > 0 and task.cfg.text_columns == 1
-            task.want_masked_copies(2 if is_twice else 1)
+            self._networks.append(found)
 
     def prepare_model(self, model: nn.Module) -> None:
         """See ``checkpoints.training_state``, which says when fairseq calls these."""
         super().prepare_model(model)
-        if self._network is not None:
-            self._network.prepare_model(model)
+        if self._states is not None:
+            self._states.prepare_model(model)
+        for network in self._networks:
+            network.prepare_model(model)
 
     def training_state(self):
         """What checkpoints keep."""
         state = super().training_state() or {}
-        frozen = self._network.state() if self._network is not None else None
+        frozen = self._frozen.state() if self._frozen is not None else None
         if frozen is not None:
             state["frozen"] = frozen
         return state or None
@@ -110,12 +136,12 @@ class InfoCSECriterion(SimCSECriterion):
     def load_training_state(self, state) -> None:
         """What a checkpoint has kept."""
         super().load_training_state(state)
-        if self._network is not None and "frozen" in state:
-            self._network.load(state["frozen"])
+        if self._frozen is not None and "frozen" in state:
+            self._frozen.load(state["frozen"])
 
     def forward(self, model: nn.Module, sample: dict, reduce: bool = True):
-        """Loss summed over the sentences, their number, and what to log; without L_aux SimCSE."""
-        if self._network is None:
+        """Loss summed over the sentences, their number, and what to log; L_cl alone is SimCSE."""
+        if not self._networks:
             return super().forward(model, sample, reduce)
         texts = Texts(sample, self._padding_idx)
         rows, losses = self._embed_and_rebuild(model, texts, sample["masked"])
@@ -137,14 +163,19 @@ class InfoCSECriterion(SimCSECriterion):
         """Embeddings, (B V, D), and the losses of the masked copies, in one forward."""
         reader = self._reader if model.training else self._plain_reader
         reader.prepare(model)
-        self._network.prepare(model)
+        if self._frozen is not None:
+            self._frozen.follow(model, 0)  # made before the forward below is changed
+        bare = model
+        while hasattr(bare, "module"):
+            bare = bare.module
         losses: dict[str, Tensor] = {}
         needs_views = self.weights["cl_loss"] > 0
         net_input = texts.net_input(model.training) if needs_views else texts.sentences
         with reader.capture(model, net_input) as captured:
 
             def rebuild() -> dict[str, Tensor]:
-                losses.update(self._network(model, captured.features[:, 0], masked))
+                for network in self._networks:
+                    losses.update(network(bare, captured.features[:, 0], masked))
                 return losses
 
             with further_forward(model, rebuild):
@@ -154,13 +185,15 @@ class InfoCSECriterion(SimCSECriterion):
 
 
 def _check_config(cfg: InfoCSEConfig) -> None:
-    for name in ("infocse_lambda", "infocse_contrast", "infocse_mlm"):
+    for name in ("infocse_lambda", "infocse_contrast", "infocse_mlm", "infocse_rtd"):
         value = getattr(cfg, name)
         if not 0 <= value < math.inf:  # also refuses NaN
             raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {value}")
-    if not (cfg.infocse_lambda or cfg.infocse_contrast or cfg.infocse_mlm):
+    has_network = cfg.infocse_lambda or cfg.infocse_mlm or cfg.infocse_rtd
+    if not (has_network or cfg.infocse_contrast):
         raise ValueError(
-            "--infocse-lambda, --infocse-contrast and --infocse-mlm are all 0: there is no loss"
+            "--infocse-lambda, --infocse-contrast, --infocse-mlm and --infocse-rtd are all 0: "
+            "there is no loss"
         )
     if cfg.infocse_layers < 1:
         raise ValueError(f"--infocse-layers must be 1 or more, got {cfg.infocse_layers}")
@@ -174,5 +207,7 @@ def _check_config(cfg: InfoCSEConfig) -> None:
             "--infocse-states frozen has no gradients: use it without --infocse-mlm and "
             "--infocse-no-detach"
         )
-    if cfg.scl_chunk_size and (cfg.infocse_lambda or cfg.infocse_mlm):
-        raise ValueError("--scl-chunk-size cannot be used with --infocse-lambda or --infocse-mlm")
+    if cfg.scl_chunk_size and has_network:
+        raise ValueError(
+            "--scl-chunk-size cannot be used with --infocse-lambda, --infocse-mlm or --infocse-rtd"
+        )

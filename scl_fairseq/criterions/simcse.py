@@ -118,7 +118,7 @@ class SimCSECriterion(FairseqCriterion):
     def reduce_metrics(logging_outputs) -> None:
         """Aggregate logging outputs from data-parallel training."""
         sentences = sum(log.get("nsentences", 0) for log in logging_outputs)
-        for key in ("loss", "cl_loss", "aux_loss", "mlm_loss"):
+        for key in ("loss", "cl_loss", "aux_loss", "mlm_loss", "rtd_loss"):
             if any(key in log for log in logging_outputs):
                 total = sum(log.get(key, 0) for log in logging_outputs)
                 metrics.log_scalar(key, total / sentences / math.log(2), sentences, round=3)

@@ -90,7 +90,7 @@ NOTES = {
     ),
     ABLATION: (
         "Published: InfoCSE's ablations, BERT-base, the best value on STS-B's dev set. RTD is "
-        "DiffCSE's replaced-token detection, which this package does not have.",
+        "DiffCSE's replaced-token detection; its weight there is unknown.",
         "Published without MLM is what SimCSE has.",
     ),
 }

@@ -1,4 +1,4 @@
-"""The network that rebuilds masked words from a sentence's vector: InfoCSE's (arXiv 2210.06432)."""
+"""Networks that read a changed sentence beside the whole one's vector (InfoCSE, 2210.06432)."""
 
 from __future__ import annotations
 
@@ -47,6 +47,23 @@ class AuxiliaryHead(nn.Module):
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return x.transpose(0, 1)
+
+
+class DetectionHead(AuxiliaryHead):
+    """The same layers, and of each position one number: whether the word there was replaced.
+
+    Args:
+        model: fairseq's RoBERTa, bare.
+        num_layers: how many, 1 or more.
+    """
+
+    def __init__(self, model: nn.Module, num_layers: int):
+        super().__init__(model, num_layers)
+        self.score = nn.Linear(model.args.encoder_embed_dim, 1).apply(init_bert_params)
+
+    def forward(self, vectors: Tensor, states: Tensor, is_padding: Tensor) -> Tensor:
+        """(B, T) logits, of what ``AuxiliaryHead.forward`` reads."""
+        return self.score(super().forward(vectors, states, is_padding)).squeeze(-1)
 
 
 def predict_words(lm_head: nn.Module, features: Tensor, embeddings: nn.Parameter) -> Tensor:

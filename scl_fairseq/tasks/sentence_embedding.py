@@ -111,11 +111,16 @@ class SentenceEmbeddingTask(FairseqTask):
         return self.datasets[split]
 
     def _masking(self) -> Masking:
+        special, unknown = self.special_tokens, self.dictionary.unk()
+        words = np.setdiff1d(np.arange(len(self.dictionary)), [*special, unknown])
         mask = self.dictionary.index("<mask>")
-        special = np.array([*range(self.dictionary.nspecial), mask])
-        special = special[special != self.dictionary.unk()]  # stands for a word
-        words = np.setdiff1d(np.arange(len(self.dictionary)), [*special, self.dictionary.unk()])
         return Masking(self.cfg.mask_rate, mask, self.dictionary.pad(), special, words)
+
+    @property
+    def special_tokens(self) -> np.ndarray:
+        """Indices of tokens that are no words: ``<s>``, ``</s>``, ``<pad>`` and ``<mask>``."""
+        special = np.array([*range(self.dictionary.nspecial), self.dictionary.index("<mask>")])
+        return special[special != self.dictionary.unk()]  # stands for a word
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build a model with as many positions as the task says."""

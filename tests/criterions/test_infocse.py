@@ -19,6 +19,8 @@ PAD = 1
 STAGE_1 = ["--infocse-contrast", 0, "--infocse-lambda", 1, "--infocse-mlm", 1]
 STAGE_2 = ["--infocse-lambda", 0.3]
 ONLY_AUX = ["--infocse-contrast", 0, "--infocse-lambda", 1]
+DETECTION = [*STAGE_2, "--infocse-rtd", 0.5]
+ONLY_RTD = ["--infocse-contrast", 0, "--infocse-lambda", 0, "--infocse-rtd", 1]
 
 
 def make(lines, *flags, **kwargs):
@@ -54,6 +56,31 @@ def auxiliary_loss(model, vectors, states, masked):
                 count += 1
     assert count > 10
     return total / count
+
+
+def detection_loss(model, generator, vectors, masked, special):
+    """Sentence by sentence: the generator's likeliest words, and a mean over all words of all."""
+    head = model.classification_heads["infocse_detector"]
+    terms, replaced = [], []
+    for vector, tokens, target in zip(vectors, masked["src_tokens"], masked["target"], strict=True):
+        tokens = tokens[: int(tokens.ne(PAD).sum())]
+        whole, edited = tokens.clone(), tokens.clone()
+        scores = generator(tokens[None])[0][0].detach()
+        for place in target.ne(PAD).nonzero().flatten().tolist():
+            whole[place] = target[place]
+            order = scores[place].argsort(descending=True).tolist()
+            words = [word for word in order if word not in special]
+            edited[place] = words[0]
+        states = states_of(model, edited[None], 1)[0].detach()
+        x = torch.stack([vector, *states[1:]])[None]
+        for module in head.layers:
+            x = layer(module, x, None)
+        for place in range(1, len(tokens) - 1):
+            score = head.score.weight[0] @ x[0, place] + head.score.bias[0]
+            replaced.append(bool(edited[place] != whole[place]))
+            terms.append(F.softplus(-score if replaced[-1] else score))
+    assert 0.1 < sum(replaced) / len(replaced) < 0.9
+    return sum(terms) / len(terms)
 
 
 def mlm_loss(model, masked):
@@ -106,6 +133,41 @@ def test_the_first_stage_equals_the_formula(lines):
     assert relative_difference(found, gradients(model)) < 1e-9
 
 
+@pytest.mark.parametrize("packed", [[], ["--scl-packed"]])
+@pytest.mark.parametrize("weight", [0, 0.3])
+def test_replaced_token_detection_equals_the_formula(lines, weight, packed):
+    """Instead of L_aux, and beside it; the generator is the encoder that the training began with,
+    whose likeliest words are sometimes special tokens here, and never taken.
+    """
+    flags = ["--infocse-lambda", weight, "--infocse-rtd", 0.7]
+    built = make(lines, *flags, *packed)
+    batch, model = built.batch(BATCH), built.model.train()
+    special = [0, PAD, 2, built.task.dictionary.index("<mask>")]
+    with torch.no_grad():
+        model.encoder.lm_head.bias[special] = 3.0
+    generator = copy.deepcopy(model)
+    built.criterion(model, batch)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    loss, _, log = built.criterion(model, batch)
+    loss.backward()
+    found = gradients(model)
+    model.zero_grad(set_to_none=True)
+    tokens = batch["net_input"]["src_tokens"].repeat_interleave(2, dim=0)
+    vectors = model(tokens, features_only=True)[0][:, 0]
+    detection = detection_loss(model, generator, vectors, batch["masked"], special)
+    expected = loops(mlp(model, vectors), 2) + 0.7 * 8 * detection
+    if weight:
+        states = states_of(model, batch["masked"]["src_tokens"], 1).detach()
+        expected = expected + weight * 8 * auxiliary_loss(model, vectors, states, batch["masked"])
+    expected.backward()
+    assert float(log["rtd_loss"]) == pytest.approx(8 * float(detection.detach()), rel=1e-6)
+    assert ("aux_loss" in log) == (weight > 0)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert relative_difference(found, gradients(model)) < 1e-6
+
+
 @pytest.fixture
 def cut(monkeypatch):
     """``cut("h")`` or ``cut("M")``: no gradient passes there any more."""
@@ -126,9 +188,9 @@ def cut(monkeypatch):
     return apply
 
 
-def encoder_gradients(lines, *flags):
+def encoder_gradients(lines, *flags, only=ONLY_AUX, head="infocse_auxiliary"):
     """Largest gradient of L_aux in each part of the encoder, embeddings among them."""
-    built = make(lines, *ONLY_AUX, *flags)
+    built = make(lines, *only, *flags)
     loss, _, _ = built.criterion(built.model.train(), built.batch(BATCH))
     if loss.requires_grad:
         loss.backward()
@@ -138,8 +200,7 @@ def encoder_gradients(lines, *flags):
         size = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
         found[part] = max(found.get(part, 0.0), size)
     assert set(found) == {"embeddings", "0", "1"}
-    head = built.model.classification_heads["infocse_auxiliary"]
-    for name, parameter in head.named_parameters():
+    for name, parameter in built.model.classification_heads[head].named_parameters():
         # Layers of fairseq 0.12.2 have copies that nothing uses.
         assert name.endswith(UNUSED_COPIES) or parameter.grad.abs().max() > 0, name
     return found
@@ -153,6 +214,14 @@ def test_l_aux_reaches_the_encoder_only_through_h(lines, cut):
     assert set(encoder_gradients(lines).values()) == {0.0}
     cut("M")
     assert encoder_gradients(lines) == whole
+
+
+def test_l_rtd_reaches_the_encoder_only_through_h(lines, cut):
+    detector = {"only": ONLY_RTD, "head": "infocse_detector"}
+    whole = encoder_gradients(lines, **detector)
+    assert min(whole.values()) > 0
+    cut("h")
+    assert set(encoder_gradients(lines, **detector).values()) == {0.0}
 
 
 def test_without_detach_it_comes_through_the_states_too(lines, cut):
@@ -268,7 +337,7 @@ def test_workers(tiny, lines, tmp_path):
         f"{name}, {backend}": case(
             [[[i, i], [i, i]] for i in range(3)], *flags, "--mask-views", "one", backend=backend
         )
-        for name, flags in (("first", STAGE_1), ("second", STAGE_2))
+        for name, flags in (("first", STAGE_1), ("second", STAGE_2), ("detection", DETECTION))
         for backend in ("legacy_ddp", "pytorch_ddp")
     }
 
@@ -308,14 +377,14 @@ def test_both_stages_as_commands(tiny, lines, tmp_path):
     for name in auxiliary:
         # Adam's step is the learning rate, far less than what initialisation would change.
         assert (before[name] - after[name]).abs().max() < 1.1e-3
-    frozen = [*STAGE_2, *start, "--infocse-states", "frozen"]
+    frozen = [*DETECTION, *start, "--infocse-states", "frozen"]
     train(tmp_path / "whole", *frozen)
     train(tmp_path / "parts", *frozen, "--max-update", 5)
     train(tmp_path / "parts", *frozen)
     runs.assert_same_weights(tmp_path / "whole" / last, tmp_path / "parts" / last)
 
     model = scl_fairseq.load(tmp_path / "whole" / last)
-    assert "infocse_auxiliary" not in model.model.classification_heads
+    assert not {"infocse_auxiliary", "infocse_detector"} & {*model.model.classification_heads}
     weights = runs.weights(tmp_path / "whole" / last)
     for name, tensor in model.model.state_dict().items():
         if name.startswith("encoder.") and name in weights:
@@ -329,10 +398,12 @@ def test_both_stages_as_commands(tiny, lines, tmp_path):
         (["--infocse-lambda", -1], "--infocse-lambda must be 0 or more, got -1"),
         (["--infocse-mlm", "nan"], "--infocse-mlm must be 0 or more, got nan"),
         (["--infocse-lambda", 0, "--infocse-contrast", 0], "there is no loss"),
+        (["--infocse-rtd", "inf"], "--infocse-rtd must be 0 or more, got inf"),
         (["--infocse-layers", 0], "--infocse-layers must be 1 or more, got 0"),
         (["--infocse-states-layer", 3], "--infocse-states-layer 3: the encoder has 2 layers"),
         (["--infocse-states", "frozen", "--infocse-mlm", 1], "frozen has no gradients"),
         (["--scl-chunk-size", 4], "--scl-chunk-size cannot be used"),
+        ([*ONLY_RTD, "--scl-chunk-size", 4], "--scl-chunk-size cannot be used"),
     ],
 )
 def test_bad_options(lines, flags, message):
