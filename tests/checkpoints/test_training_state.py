@@ -1,14 +1,12 @@
 """What a criterion keeps in checkpoints, through fairseq's own trainer and command lines."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from scl_fairseq.checkpoints import loading, training_state
-from tests import runs
+from scl_fairseq.checkpoints import loading, training_state, validation
+from tests import runs, stock
 
 # A criterion that writes down what it is asked for, and counts its training steps.
 PLUGIN = """
@@ -184,13 +182,6 @@ def test_a_state_that_nobody_asks_for_is_ignored(tiny, finished, tmp_path):
     assert training_state.KEY not in saved["extra_state"]
 
 
-STOCK = """
-import argparse, sys, torch
-torch.serialization.add_safe_globals([argparse.Namespace])
-from fairseq_cli.train import cli_main
-cli_main()
-assert not any(name.startswith("scl_fairseq") for name in sys.modules)
-"""
 STOCK_HUB = """
 import argparse, sys, torch
 from fairseq.models.roberta import RobertaModel
@@ -202,40 +193,25 @@ assert not any(name.startswith("scl_fairseq") for name in sys.modules)
 """
 
 
-def stock(code, *arguments):
-    """Output of a process that never imports the plug-in."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=runs.ENVIRONMENT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
 def test_stock_fairseq_fine_tunes_from_it(tiny, finished, tmp_path):
-    start = finished[1] / "checkpoint_last.pt"
-    arguments = runs.command(
-        tiny, tmp_path, "--max-update", 1, "--finetune-from-model", start,
-        criterion="sentence_prediction",
-    )[1:]  # fmt: skip
-    place = arguments.index("--user-dir")
-    del arguments[place : place + 2]
-    assert "done training" in stock(STOCK, *arguments)
+    stock.fine_tune(tiny, finished[1] / "checkpoint_last.pt", tmp_path, "--max-update", 1)
 
 
 def test_stock_fairseqs_hub_loads_it(tiny, finished):
-    assert "torch.Size([1, 2])" in stock(STOCK_HUB, finished[1], tiny.data)
+    assert "torch.Size([1, 2])" in stock.run(STOCK_HUB, finished[1], tiny.data)
 
 
 def test_installing_again_does_nothing():
+    from fairseq import checkpoint_utils
+    from fairseq.tasks import FairseqTask
     from fairseq.trainer import Trainer
 
     import scl_fairseq  # noqa: F401
 
     before = Trainer.__init__, Trainer.load_checkpoint, Trainer.state_dict, Trainer._build_optimizer
+    before += (FairseqTask.valid_step, checkpoint_utils.load_model_ensemble_and_task)
     training_state.install()
+    validation.install()
     after = Trainer.__init__, Trainer.load_checkpoint, Trainer.state_dict, Trainer._build_optimizer
+    after += (FairseqTask.valid_step, checkpoint_utils.load_model_ensemble_and_task)
     assert before == after

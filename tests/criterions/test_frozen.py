@@ -7,8 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from tests import runs
-from tests.checkpoints.test_training_state import stock
+from tests import runs, stock
 from tests.criterions import test_sentence_prediction_scl as scl
 
 FROZEN = ["--freeze-encoder", "--scl-lambda", 0, "--pooler-activation-fn", "linear"]
@@ -195,7 +194,7 @@ def test_the_encoder_is_bit_identical_afterwards(trained):
 def test_stock_fairseqs_hub_predicts_the_same(tiny, trained, tmp_path):
     """The accuracy of its validation, sentence by sentence, where there is no plug-in."""
     _, path, output = trained
-    found = float(stock(STOCK_HUB, path.parent, path.name, tiny.data).split()[0])
+    found = float(stock.run(STOCK_HUB, path.parent, path.name, tiny.data).split()[0])
     validated = "\n".join(line for line in output.splitlines() if "| valid |" in line)
     assert found == pytest.approx(max(runs.logged(validated, "accuracy")), abs=0.051)
     assert 30 < found < 100

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import scl_fairseq
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES
 from scl_fairseq.criterions.further_forward import further_forward
-from tests import runs
+from tests import runs, stock
 from tests.criterions.test_simcse import loops, mlp
 from tests.criterions.unlabelled import NO_DROPOUT, build, gradients
 from tests.data_parallel import case, relative_difference, run, together
@@ -315,6 +315,23 @@ def test_frozen_states_are_those_of_the_beginning(lines):
     assert float(again["aux_loss"]) == pytest.approx(float(log["aux_loss"]), rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["own", "frozen"])
+def test_frozen_states_have_no_dropout(lines, kind, monkeypatch):
+    from scl_fairseq.models.auxiliary_head import AuxiliaryHead
+
+    flags = ["--infocse-states", kind, "--dropout", 0.1]
+    built, seen = build(lines.data, *STAGE_2, *flags, criterion="infocse"), []
+    original = AuxiliaryHead.forward
+    monkeypatch.setattr(
+        AuxiliaryHead, "forward", lambda self, *args: seen.append(args) or original(self, *args)
+    )
+    for _ in range(2):
+        built.criterion(built.model.train(), built.batch(BATCH))
+    (vectors, states, _), (other_vectors, other_states, _) = seen
+    assert not torch.equal(vectors, other_vectors)
+    assert torch.equal(states, other_states) == (kind == "frozen")
+
+
 def test_a_deeper_layer_and_more_layers(lines):
     built = make(lines, *ONLY_AUX, "--infocse-states-layer", 2, "--infocse-layers", 3)
     batch, model = built.batch(BATCH), built.model.train()
@@ -390,6 +407,13 @@ def test_both_stages_as_commands(tiny, lines, tmp_path):
         if name.startswith("encoder.") and name in weights:
             assert torch.equal(tensor, weights[name])
     assert model.embed(["a sentence"]).shape == (1, 32)
+
+    start = tmp_path / "whole" / last
+    stock.fine_tune(tiny, start, tmp_path / "stock", "--max-update", 1, "--lr", 0)
+    tuned = runs.weights(tmp_path / "stock" / last)
+    assert not any("infocse" in name for name in tuned)
+    encoder = [name for name in weights if name.startswith("encoder.")]
+    assert all(torch.equal(tuned[name], weights[name]) for name in encoder)
 
 
 @pytest.mark.parametrize(

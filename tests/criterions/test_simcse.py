@@ -1,15 +1,12 @@
 """SimCSE against explicit loops over embeddings that the model's public functions make."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 import scl_fairseq
 from scl_fairseq.cli import convert
-from tests import runs
+from tests import runs, stock
 from tests.criterions.unlabelled import NO_DROPOUT, build, gradients
 from tests.data_parallel import case, relative_difference, run, together
 
@@ -200,22 +197,9 @@ def test_training_resumes_and_what_it_leaves_is_an_encoder(tiny, lines, tmp_path
     exported = SentenceTransformer(str(tmp_path / "exported"))
     assert torch.allclose(vector, torch.tensor(exported.encode([sentence])), atol=1e-4)
 
-    stock = [
-        argument
-        for argument in runs.command(tiny, tmp_path / "stock", criterion="sentence_prediction")
-        if argument not in ("--user-dir", str(runs.ROOT / "scl_fairseq"))
-    ]
-    stock[stock.index("--finetune-from-model") + 1] = str(tmp_path / "whole" / last)
-    code = (
-        "import torch, argparse; torch.serialization.add_safe_globals([argparse.Namespace]); "
-        "from fairseq_cli.train import cli_main; cli_main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *stock[1:], "--max-update", "2"],
-        capture_output=True, text=True, env=runs.ENVIRONMENT, check=False,
-    )  # fmt: skip
-    assert "done training" in done.stdout + done.stderr, done.stderr[-3000:]
-    assert "deleting classification head (simcse_mlp)" in done.stdout + done.stderr
+    start = tmp_path / "whole" / last
+    output = stock.fine_tune(tiny, start, tmp_path / "stock", "--max-update", 2)
+    assert "deleting classification head (simcse_mlp)" in output
 
 
 @pytest.mark.parametrize(

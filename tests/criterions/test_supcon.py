@@ -8,8 +8,7 @@ import torch.nn.functional as F
 
 from scl_fairseq.criterions.supcon import SupConConfig, SupConCriterion
 from scl_fairseq.losses import supervised_contrastive_loss
-from tests import runs
-from tests.checkpoints.test_training_state import STOCK, stock
+from tests import runs, stock
 from tests.criterions import test_sentence_prediction_scl as scl
 from tests.criterions.test_sentence_prediction_scl import ARCHITECTURES
 from tests.data_parallel import relative_difference
@@ -283,18 +282,14 @@ assert not any(name.startswith("scl_fairseq") for name in sys.modules)
 
 
 def test_stock_fairseqs_hub_loads_it(tiny, finished, tmp_path):
-    output = stock(STOCK_HUB, finished[1], tiny.data, tmp_path / "features.pt")
+    output = stock.run(STOCK_HUB, finished[1], tiny.data, tmp_path / "features.pt")
     assert "classes torch.Size([1, 2])" in output
     assert "projection torch.Size([16, 32])" in output
 
 
 def test_stock_fairseq_fine_tunes_from_it(tiny, finished, tmp_path):
     start = finished[1] / "checkpoint_last.pt"
-    words = ["--max-update", 1, "--lr", 0, "--finetune-from-model", start]
-    arguments = runs.command(tiny, tmp_path, *words, criterion="sentence_prediction")[1:]
-    place = arguments.index("--user-dir")
-    del arguments[place : place + 2]
-    assert "done training" in stock(STOCK, *arguments)
+    stock.fine_tune(tiny, start, tmp_path, "--max-update", 1, "--lr", 0)
     begun, end = runs.weights(start), runs.weights(tmp_path / "checkpoint_last.pt")
     assert not any(HEAD in name for name in end)
     assert all(torch.equal(end[name], begun[name]) for name in end)
