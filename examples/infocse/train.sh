@@ -18,11 +18,14 @@ LAMBDA=${LAMBDA:-0.005} # of L_aux, in stage 2
 SAVE_DIR=${SAVE_DIR:-$OUT/infocse/runs/$STAGE-seed$SEED}
 
 TOTAL_BATCH=64 EPOCHS=${EPOCHS:-1} LR=3e-05 WARM=0 OBJECTIVE=(--criterion simcse)
+# All checkpoints are kept, for STS-B's dev set to choose among them.
+SAVE=(--save-interval-updates "${SAVE_EVERY:-250}")
 case $STAGE in
     simcse) ;;
     1)
         TOTAL_BATCH=1024 EPOCHS=${STAGE_1_EPOCHS:-8} LR=1e-04 WARM=1
         OBJECTIVE=(--criterion infocse --infocse-contrast 0 --infocse-lambda 1 --infocse-mlm 1)
+        SAVE=(--save-interval-updates "${SAVE_EVERY:-25}" --keep-interval-updates 1)
         ;;
     2) OBJECTIVE=(--criterion infocse --infocse-lambda "$LAMBDA") ;;
     *) fail "STAGE=$STAGE, expected simcse, 1 or 2" ;;
@@ -61,5 +64,4 @@ run fairseq-train "$DATA" --user-dir "$USER_DIR" --task sentence_embedding --max
     --lr "$LR" --lr-scheduler polynomial_decay \
     --total-num-update "$UPDATES" --warmup-updates "$WARMUP" --max-epoch "$EPOCHS" \
     --dropout 0.1 --attention-dropout 0.1 --seed "$SEED" \
-    --save-interval-updates "${SAVE_EVERY:-250}" --no-epoch-checkpoints --no-save-optimizer-state \
-    --save-dir "$SAVE_DIR" --log-format simple --log-interval 50 "$@"
+    "${SAVE[@]}" --no-epoch-checkpoints --save-dir "$SAVE_DIR" --log-format simple --log-interval 50 "$@"
