@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from tests import forked
+
 ROOT = Path(__file__).resolve().parent.parent
 FAIRSEQ_TRAIN = str(Path(sys.executable).parent / "fairseq-train")
 # One thread: the arithmetic of a small model is the same in every process, and two fit the machine.
@@ -59,17 +61,21 @@ def embedding_command(tiny, data, save_dir, *options, criterion="simcse"):
 
 
 def train(arguments, check=True, cwd=None):
-    """Run to the end; output is on the result's ``stdout``."""
-    arguments = [a for a in arguments if a != "--on-gpu"]
-    done = subprocess.run(
-        arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-        cwd=cwd,
-    )
+    """Run to the end, in a process of its own; output is on the result's ``stdout``."""
+    arguments = [str(a) for a in arguments if a != "--on-gpu"]
+    starts_no_other = "--distributed-world-size 1 " in " ".join(arguments)
+    if cwd is None and Path(arguments[0]).name in forked.MODULES and starts_no_other:
+        done = forked.run(arguments)
+    else:
+        done = subprocess.run(
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=ENVIRONMENT,
+            check=False,
+            cwd=cwd,
+        )
     if check and done.returncode != 0:
         raise AssertionError(f"exit code {done.returncode}\n{done.stdout[-6000:]}")
     return done

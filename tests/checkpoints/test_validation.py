@@ -43,5 +43,6 @@ def test_fairseq_validate_repeats_the_last_validation(name, tiny, lines, tmp_pat
     command += ["--user-dir", runs.ROOT / "scl_fairseq", "--criterion", criterion]
     command += ["--path", tmp_path / "checkpoint_last.pt", "--batch-size", 8]
     command += ["--required-batch-size-multiple", 1, "--log-format", "simple"]
+    command[1:1] = ["--distributed-world-size", 1]
     assert validated(runs.train(list(map(str, command))).stdout) == trained
     assert len(trained) >= 1 + ("infocse" in name) * 3
