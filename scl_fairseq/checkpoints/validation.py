@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 
+import torch
 from torch import nn
 
 from scl_fairseq.checkpoints.training_heads import PREFIX
@@ -56,17 +57,16 @@ def _prepare_at_the_first_batch(task_class: type) -> None:
 
 
 def _prepare(criterion, model: nn.Module) -> None:
-    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-
     example, heads = next(model.parameters()), getattr(model, "classification_heads", {})
     before, source = set(heads), getattr(model, "_scl_source", None)
     prepare(criterion, model)
-    if source is None:
-        if set(heads) - before:
-            logger.warning("%s have no weights of a checkpoint", sorted(set(heads) - before))
-    else:
-        state = load_checkpoint_to_cpu(source)
-        for name in set(heads) - before:
+    added = sorted(set(heads) - before)
+    if added and source is None:
+        logger.warning("%s: the model has no weights of a checkpoint for them", ", ".join(added))
+    elif added:
+        # Mapped: most of it was read before. What has such heads is in the format that allows it.
+        state = torch.load(source, map_location="cpu", mmap=True)
+        for name in added:
             start = f"{PREFIX}{name}."
             own = {k[len(start) :]: v for k, v in state["model"].items() if k.startswith(start)}
             heads[name].load_state_dict(own)
