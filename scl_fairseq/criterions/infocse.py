@@ -85,8 +85,8 @@ class InfoCSECriterion(SimCSECriterion):
             "cl_loss": cfg.infocse_contrast,
             "aux_loss": cfg.infocse_lambda,
             "mlm_loss": cfg.infocse_mlm,
+            "rtd_loss": cfg.infocse_rtd,
         }
-        self.weights["rtd_loss"] = cfg.infocse_rtd
         self._networks: list[AuxiliaryNetwork | ReplacedTokenDetection] = []
         self._states: LowerStates | None = None
         self._frozen: MomentumCopy | None = None
@@ -108,14 +108,16 @@ class InfoCSECriterion(SimCSECriterion):
         self._states = LowerStates(depth, is_detached, makes_states)
         if cfg.infocse_lambda or cfg.infocse_mlm:
             wants = cfg.infocse_lambda > 0, cfg.infocse_mlm > 0
-            found = AuxiliaryNetwork(cfg.infocse_layers, self._states, *wants, self._padding_idx)
-            self._networks.append(found)
+            rebuilder = AuxiliaryNetwork(
+                cfg.infocse_layers, self._states, *wants, self._padding_idx
+            )
+            self._networks.append(rebuilder)
         if cfg.infocse_rtd:
             special = torch.from_numpy(task.special_tokens)
-            found = ReplacedTokenDetection(
+            detector = ReplacedTokenDetection(
                 cfg.infocse_layers, self._states, self._frozen, self._padding_idx, special
             )
-            self._networks.append(found)
+            self._networks.append(detector)
 
     def prepare_model(self, model: nn.Module) -> None:
         """See ``checkpoints.training_state``, which says when fairseq calls these."""

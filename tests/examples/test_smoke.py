@@ -88,6 +88,7 @@ def test_the_few_shot_table(smoke):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_the_batch_size_ablation(smoke):
     folder, _ = smoke("batch_size/run.sh", BATCHES="16")
     found = results(folder / "batch-size" / "sweep")
@@ -146,6 +147,7 @@ def test_the_transfer_table(smoke):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_the_table_of_systems(smoke):
     folder, log = smoke("systems/run.sh")
     found = results(folder / "systems" / "sweep")
