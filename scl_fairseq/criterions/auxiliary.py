@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from scl_fairseq.criterions.lower_states import LowerStates, matched
 from scl_fairseq.models.auxiliary_head import AuxiliaryHead, predict_words
+from scl_fairseq.models.packed_encoder import is_packed
 
 HEAD = "infocse_auxiliary"
 
@@ -52,7 +53,8 @@ class AuxiliaryNetwork:
         encoder, found = model.encoder, {}
         if self._wants_auxiliary:
             head = model.classification_heads[HEAD]
-            rows = head(matched(vectors, len(tokens)), states, tokens.eq(self._padding_idx))
+            is_padding = tokens.eq(self._padding_idx)
+            rows = head(matched(vectors, len(tokens)), states, is_padding, is_packed(model))
             words = encoder.sentence_encoder.embed_tokens.weight
             logits = predict_words(encoder.lm_head, rows[chosen], words)
             found["aux_loss"] = _cross_entropy(logits, target[chosen])

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from scl_fairseq.criterions.lower_states import LowerStates, matched
 from scl_fairseq.criterions.momentum import MomentumCopy
 from scl_fairseq.models.auxiliary_head import DetectionHead
+from scl_fairseq.models.packed_encoder import is_packed
 
 HEAD = "infocse_detector"
 
@@ -59,7 +60,8 @@ class ReplacedTokenDetection:
         is_word = ~torch.isin(whole, self._special.to(whole.device))
         states = self._states(model, edited)
         vectors, is_padding = matched(vectors, len(tokens)), tokens.eq(self._padding_idx)
-        logits = model.classification_heads[HEAD](vectors, states, is_padding)[is_word]
+        head = model.classification_heads[HEAD]
+        logits = head(vectors, states, is_padding, is_packed(model))[is_word]
         wide = logits if logits.dtype.itemsize >= 4 else logits.float()
         is_replaced = edited.ne(whole)[is_word].to(wide.dtype)
         loss = F.binary_cross_entropy_with_logits(wide, is_replaced, reduction="sum")

@@ -6,7 +6,9 @@ import torch
 from fairseq.modules import LayerNorm
 from fairseq.modules.transformer_sentence_encoder import init_bert_params
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from scl_fairseq.models.packed_encoder import run_layers
+from scl_fairseq.products import affine, linear
 
 
 class AuxiliaryHead(nn.Module):
@@ -29,24 +31,23 @@ class AuxiliaryHead(nn.Module):
         self.layer_norm = LayerNorm(model.args.encoder_embed_dim) if is_prenorm else None
         self.dense, self.out_proj = layers[-1].fc1, layers[-1].fc2
 
-    def forward(self, vectors: Tensor, states: Tensor, is_padding: Tensor) -> Tensor:
+    def forward(
+        self, vectors: Tensor, states: Tensor, is_padding: Tensor, is_packed: bool = False
+    ) -> Tensor:
         """Hidden states of the masked sentence, made with the vector of the whole one.
 
         Args:
             vectors: (B, C), h, of the sentences as they are.
             states: (B, T, C), M, of the masked ones; what is at the first position is not read.
             is_padding: (B, T), bool.
+            is_packed: compute no padding.
 
         Returns:
             (B, T, C), of the layers on ``[h, M^{>0}]``.
         """
-        x = torch.cat([vectors[:, None], states[:, 1:]], dim=1).transpose(0, 1)
-        padding = is_padding if is_padding.any() else None
-        for layer in self.layers:
-            x = layer(x, encoder_padding_mask=padding)
-        if self.layer_norm is not None:
-            x = self.layer_norm(x)
-        return x.transpose(0, 1)
+        x = torch.cat([vectors[:, None], states[:, 1:]], dim=1)
+        x = run_layers(self.layers, x, is_padding, is_packed)
+        return x if self.layer_norm is None else self.layer_norm(x)
 
 
 class DetectionHead(AuxiliaryHead):
@@ -61,9 +62,11 @@ class DetectionHead(AuxiliaryHead):
         super().__init__(model, num_layers)
         self.score = nn.Linear(model.args.encoder_embed_dim, 1).apply(init_bert_params)
 
-    def forward(self, vectors: Tensor, states: Tensor, is_padding: Tensor) -> Tensor:
+    def forward(
+        self, vectors: Tensor, states: Tensor, is_padding: Tensor, is_packed: bool = False
+    ) -> Tensor:
         """(B, T) logits, of what ``AuxiliaryHead.forward`` reads."""
-        return self.score(super().forward(vectors, states, is_padding)).squeeze(-1)
+        return self.score(super().forward(vectors, states, is_padding, is_packed)).squeeze(-1)
 
 
 def predict_words(lm_head: nn.Module, features: Tensor, embeddings: nn.Parameter) -> Tensor:
@@ -79,6 +82,6 @@ def predict_words(lm_head: nn.Module, features: Tensor, embeddings: nn.Parameter
     Returns:
         (M, V), not normalised.
     """
-    x = lm_head.layer_norm(lm_head.activation_fn(lm_head.dense(features)))
+    x = lm_head.layer_norm(lm_head.activation_fn(linear(lm_head.dense, features)))
     weight = lm_head.weight.detach() if lm_head.weight is embeddings else lm_head.weight
-    return F.linear(x, weight) + lm_head.bias
+    return affine(x, weight, lm_head.bias)

@@ -7,7 +7,7 @@ checkpoints stay as they are, and copies of the model are packed too.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from fairseq.models.roberta.model import RobertaClassificationHead
@@ -103,6 +103,40 @@ def pack(model: nn.Module) -> None:
     if reason is not None:
         raise ValueError(f"this model cannot be packed: {reason}")
     encoder.__class__ = PackedTransformerEncoder
+
+
+def is_packed(model: nn.Module) -> bool:
+    """Whether a model, wrapped or not, computes no padding."""
+    return isinstance(find_encoder(model), PackedTransformerEncoder)
+
+
+def run_layers(
+    layers: Iterable[nn.Module], x: Tensor, is_padding: Tensor, is_packed: bool
+) -> Tensor:
+    """Layers of fairseq's on hidden states.
+
+    Args:
+        layers: of the kind that a packed encoder has.
+        x: (B, T, C).
+        is_padding: (B, T), bool.
+        is_packed: compute no padding, where it is at the ends alone; what is returned there then
+            is 0.
+
+    Returns:
+        (B, T, C).
+    """
+    packing = None
+    if is_packed:
+        packing = find_packing(~is_padding, in_groups=not has_ragged_kernel(x.device))
+    if packing is not None:
+        x = packing.pack(x)
+        for layer in layers:
+            x = _run(layer, x, packing, first_only=False)
+        return packing.pad(x)
+    x = x.transpose(0, 1)
+    for layer in layers:
+        x = layer(x, encoder_padding_mask=is_padding if is_padding.any() else None)
+    return x.transpose(0, 1)
 
 
 @contextlib.contextmanager

@@ -168,6 +168,21 @@ def test_replaced_token_detection_equals_the_formula(lines, weight, packed):
     assert relative_difference(found, gradients(model)) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("flags", "head"), [(STAGE_2, "infocse_auxiliary"), (DETECTION, "infocse_detector")]
+)
+def test_packed_layers_compute_no_padding(lines, flags, head):
+    built, seen = make(lines, *flags, "--scl-packed"), []
+    batch, model = built.batch(BATCH), built.model.train()
+    for layer in model.classification_heads[head].layers:
+        layer.fc1.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1]))
+    built.criterion(model, batch)
+    tokens = batch["masked"]["src_tokens"]
+    is_token = tokens != built.task.source_dictionary.pad()
+    assert not is_token.all()
+    assert seen == [(int(is_token.sum()),)] * 2
+
+
 @pytest.fixture
 def cut(monkeypatch):
     """``cut("h")`` or ``cut("M")``: no gradient passes there any more."""
@@ -176,12 +191,12 @@ def cut(monkeypatch):
     original = AuxiliaryHead.forward
 
     def apply(path):
-        def forward(self, vectors, states, is_padding):
+        def forward(self, vectors, states, *others):
             if path == "h":
                 vectors = vectors.detach()
             if path == "M":
                 states = states.detach()
-            return original(self, vectors, states, is_padding)
+            return original(self, vectors, states, *others)
 
         monkeypatch.setattr(AuxiliaryHead, "forward", forward)
 
@@ -243,9 +258,9 @@ def test_other_masks_change_the_loss_and_not_what_stands_first(lines, monkeypatc
     built, seen = make(lines, *STAGE_2), []
     original = AuxiliaryHead.forward
 
-    def forward(self, vectors, states, is_padding):
+    def forward(self, vectors, states, *others):
         seen.append(vectors.detach().clone())
-        return original(self, vectors, states, is_padding)
+        return original(self, vectors, states, *others)
 
     monkeypatch.setattr(AuxiliaryHead, "forward", forward)
     losses = []
@@ -327,7 +342,7 @@ def test_frozen_states_have_no_dropout(lines, kind, monkeypatch):
     )
     for _ in range(2):
         built.criterion(built.model.train(), built.batch(BATCH))
-    (vectors, states, _), (other_vectors, other_states, _) = seen
+    (vectors, states, *_), (other_vectors, other_states, *_) = seen
     assert not torch.equal(vectors, other_vectors)
     assert torch.equal(states, other_states) == (kind == "frozen")
 
