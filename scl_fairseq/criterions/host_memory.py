@@ -6,9 +6,9 @@ Nothing here has an effect with other C libraries than glibc.
 import ctypes
 import functools
 
-# Parameters of glibc's mallopt (malloc.h), and the largest value that the first takes.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-LARGEST_TRIM = 2**31 - 1
+# Parameters of glibc's mallopt (malloc.h), and the largest values that it takes.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_TRIM, LARGEST_MMAP = 2**31 - 1, 32 * 2**20
 
 
 def return_freed_memory() -> None:
@@ -29,13 +29,12 @@ def keep_freed_memory() -> None:
 
     glibc learns from the largest freed tensor how much to keep. Those of packed batches are small:
     the optimizer's temporaries, as large as the largest weight, were then given back and mapped
-    anew at every update, page by page, which cost Adam half as much time again. Those above
-    32 MB, such as of word embeddings, glibc maps anew whatever it has learnt.
+    anew at every update, page by page, which cost Adam half as much time again.
     """
     library = _c_library()
     if library is not None:
         # Both: naming one ends the learning.
-        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP)
         library.mallopt(M_TRIM_THRESHOLD, LARGEST_TRIM)
 
 

@@ -38,10 +38,10 @@ loss, _, _ = criterion(model, sample)
 """
 # How much memory an update takes.
 MEMORY = "loss.backward(); print(held() - before)"
-# How many pages temporaries of 120 MB meet anew, after some times: one may have found no place.
+# How many pages temporaries of 30 MB meet anew, after some times: one may have found no place.
 FAULTS = """
 def temporaries():
-    return [torch.ones(10_000_000) for _ in range(3)]
+    return [torch.ones(2_500_000) for _ in range(3)]
 for _ in range(3):
     temporaries()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -70,6 +70,6 @@ def test_many_chunks_do_not_scatter_memory():
 
 
 def test_a_packed_training_keeps_freed_memory():
-    """120 MB are 29,297 pages of 4 kB."""
+    """30 MB are 7,324 pages of 4 kB."""
     assert measured(FAULTS, {}, 1, 32, 4, 8) > 1000
     assert measured(FAULTS, {"scl_packed": True}, 1, 32, 4, 8) < 100
