@@ -133,9 +133,10 @@ def run_layers(
         for layer in layers:
             x = _run(layer, x, packing, first_only=False)
         return packing.pad(x)
+    mask = is_padding if is_padding.any() else None  # one wait for a GPU
     x = x.transpose(0, 1)
     for layer in layers:
-        x = layer(x, encoder_padding_mask=is_padding if is_padding.any() else None)
+        x = layer(x, encoder_padding_mask=mask)
     return x.transpose(0, 1)
 
 
