@@ -85,6 +85,11 @@ def bar_of(unit: str, scaled: bool = False) -> Iterator[Callable[[int, int | Non
         yield show
 
 
+def part_of(show: Callable[[int, int], None], place: int, count: int) -> Callable[[int, int], None]:
+    """The progress of one of ``count`` equally large pieces of work, shown as that of all."""
+    return lambda done, total: show(place * total + done, count * total)
+
+
 def command(prog: str) -> Callable:
     """Decorate ``main(argv) -> int``: a ValueError or OSError becomes one line and exit code 2.
 

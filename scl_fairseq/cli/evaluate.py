@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scl_fairseq.cli.common import Parser, bar_of, command
+from scl_fairseq.cli.common import Parser, bar_of, command, part_of
 from scl_fairseq.cli.evaluate_sts import STS_OPTIONS, add_sts_options, evaluate_sts
 from scl_fairseq.cli.task_options import at_least, positive, refuse
 
@@ -152,18 +152,11 @@ def _evaluate(
     from scl_fairseq.inference.split_predictions import predict_split
 
     device = find_device(options.device)
-    size, count = data.num_examples[options.split], len(names)
     found = []
     with bar_of("examples") as show:
         for place, (name, path) in enumerate(zip(names, options.checkpoints, strict=True)):
-            done_before = place * size
-            predictions = predict_split(
-                path,
-                data,
-                options.split,
-                device,
-                lambda done, _, before=done_before: show(before + done, count * size),
-            )
+            advance = part_of(show, place, len(names))
+            predictions = predict_split(path, data, options.split, device, advance)
             found.append((name, path, predictions))
     return evaluate(data, options.split, found, str(device), options.bootstrap, options.seed)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scl_fairseq.cli.common import Parser, bar_of
+from scl_fairseq.cli.common import Parser, bar_of, part_of
 from scl_fairseq.cli.task_options import refuse
 from scl_fairseq.data.choices import BPES
 from scl_fairseq.inference.choices import CLS, KINDS
@@ -62,7 +62,9 @@ def evaluate_sts(options: argparse.Namespace, names: Sequence[str]) -> None:
             model = scl_fairseq.load(
                 path, options.data, options.bpe, options.bpe_dir, options.device
             )
-            found += [sts.evaluate_sts(model, name, path, kind, sets, show) for kind in kinds]
+            for kind in kinds:
+                advance = part_of(show, len(found), len(paths) * len(kinds))
+                found.append(sts.evaluate_sts(model, name, path, kind, sets, advance))
     print(text(options.sts, sets, missing, found), end="")
     for one in found:
         if one.truncated:

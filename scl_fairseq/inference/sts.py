@@ -15,7 +15,7 @@ from scl_fairseq.data.versions import installed
 from scl_fairseq.files import file_sha256
 from scl_fairseq.inference.sts_files import TEST_SETS, ScoredPairs
 
-EMBEDDED_AT_ONCE = 2048  # sentences between two looks at the progress
+EMBEDDED_AT_ONCE = 512  # sentences between two looks at the progress
 _PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "scipy")
 
 

@@ -1,4 +1,4 @@
-"""What commands have in common: the bar is for terminals."""
+"""What commands have in common: the bar is for terminals, and one for all that is to be done."""
 
 import fcntl
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 
+from scl_fairseq.cli.common import part_of
 from tests import runs
 
 CODE = """
@@ -50,3 +51,12 @@ def test_elsewhere_it_is_quiet():
         [sys.executable, "-c", CODE], capture_output=True, env=runs.ENVIRONMENT, check=True
     )
     assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_pieces_of_work_are_one_progress():
+    told = []
+    for place in range(3):
+        show = part_of(lambda done, total: told.append((done, total)), place, 3)
+        for done in (1, 4):
+            show(done, 4)
+    assert told == [(1, 12), (4, 12), (5, 12), (8, 12), (9, 12), (12, 12)]
