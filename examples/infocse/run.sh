@@ -64,7 +64,7 @@ trained() {
 report() {
     run scl-evaluate "${paths[@]}" --name "${names[@]}" --sts "$STS" --embedding cls mean \
         --json "$FOLDER/$1.json"
-    run scl-report "$FOLDER/$1.json" --published "$1" --out "$FOLDER/$1.md"
+    run scl-report "$FOLDER/$1.json" --published "$1" ${title[@]+"${title[@]}"} --out "$FOLDER/$1.md"
     if [ "$ENCODER" != "$FOLDER/encoder" ] || [ "$HUGGINGFACE" = embedded ]; then
         printf '\n- %s\n' "$(python -c 'from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
 print(ABOUT_ENCODER)')" >>"$FOLDER/$1.md"
@@ -73,6 +73,8 @@ print(ABOUT_ENCODER)')" >>"$FOLDER/$1.md"
 }
 
 first=$FOLDER/runs/stage-1/checkpoint_last.pt
+title=()
+[ -z "$SMOKE" ] || title=(--title "Smoke run on generated data, no result")
 names=("no training") paths=("$ENCODER/model.pt")
 label=SimCSE trained simcse simcse "$ENCODER/model.pt" "$@"
 trained stage-1 1 "$ENCODER/model.pt" "$@"

@@ -196,7 +196,9 @@ def _require(*modules: str) -> None:
             importlib.import_module(module)
         except ImportError as error:
             package = {"sklearn": "scikit-learn"}.get(module, module)
-            raise ValueError(f'{package} is missing: pip install "scl-fairseq[plot]"') from error
+            raise ValueError(
+                f'{package} is missing: pip install ".[plot]" in a clone of scl-fairseq'
+            ) from error
 
 
 def _paths(names: Sequence[Path], formats: Sequence[str] | None) -> list[Path]:

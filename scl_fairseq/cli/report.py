@@ -1,5 +1,6 @@
 """``scl-report``: the tables of a sweep."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ def _parser() -> Parser:
         help="published table that stands beside (what the config names; for scores of sentence "
         "embeddings sts, sts-ablation or beir)",
     )
+    parser.add_argument("--title", help="its heading (what the config is named)")
     parser.add_argument(
         "--top",
         type=positive,
@@ -79,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = [read_results(path) for path in options.results]
         settings = ReportSettings(options.published, options.top, options.resamples, options.seed)
         report = build(parts, settings)
+    if options.title:
+        report = dataclasses.replace(report, title=options.title)
     text = FORMATS[options.format](report)
     if options.out:
         write_text(options.out, text)

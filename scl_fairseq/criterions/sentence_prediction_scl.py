@@ -71,7 +71,8 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
 
     Raises:
         ValueError: when built with lambda outside [0, 1], temperature not greater than 0,
-            regression targets together with lambda > 0, or F1 for other than two classes.
+            regression targets together with lambda > 0, F1 for other than two classes, or a task
+            without labels.
     """
 
     def __init__(self, cfg: SentencePredictionSCLConfig, task):
@@ -194,6 +195,11 @@ def _reduce_confusion(logging_outputs) -> None:
 
 
 def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
+    if not getattr(task, "has_labels", True):
+        raise ValueError(
+            "--criterion sentence_prediction_scl needs a task with labels: "
+            "--task sentence_prediction"
+        )
     if not 0 <= cfg.scl_lambda <= 1:  # also refuses NaN
         raise ValueError(f"--scl-lambda must lie between 0 and 1, got {cfg.scl_lambda}")
     check_contrast(cfg)

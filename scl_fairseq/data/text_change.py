@@ -37,7 +37,7 @@ def measure(originals: Sequence[str], paraphrases: Sequence[str]) -> Change:
         import sacrebleu
     except ImportError:
         raise ValueError(
-            'sacrebleu is missing: pip install "scl-fairseq[backtranslation]"'
+            'sacrebleu is missing: pip install ".[backtranslation]" in a clone of scl-fairseq'
         ) from None
     if not originals:
         return Change(0, None, None, None, None)

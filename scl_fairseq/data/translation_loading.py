@@ -54,7 +54,9 @@ def load_hub(
         with _standard_error_closed():
             hub = hub_utils.GeneratorHubInterface(loaded["args"], task, loaded["models"])
     except ImportError as error:
-        raise ValueError(f'{error}, or pip install "scl-fairseq[backtranslation]"') from None
+        raise ValueError(
+            f'{error}, or pip install ".[backtranslation]" in a clone of scl-fairseq'
+        ) from None
     except (OSError, *UNFIT) as error:
         message = f"{folder}: its tokenizer or bpe does not load: {one_line(error)}"
         raise ValueError(message) from error

@@ -120,7 +120,7 @@ class Resources:
             import submitit
         except ModuleNotFoundError:
             raise FileNotFoundError(
-                'submitit is not installed: pip install "scl-fairseq[cluster]"'
+                'submitit is not installed: pip install ".[cluster]" in a clone of scl-fairseq'
             ) from None
         try:
             executor = submitit.AutoExecutor(folder=self.folder, cluster=self.cluster)

@@ -50,7 +50,11 @@ def run_demo(settings: DemoSettings) -> Path:
         for index in range(settings.num_samples)
         for loss in settings.losses
     ]
-    print(f"[3/4] training: {len(runs)} runs of {settings.epochs} epochs", flush=True)
+    logs = training.short_path(settings.out / "runs")
+    print(
+        f"[3/4] training: {len(runs)} runs of {settings.epochs} epochs, logs: {logs}/*/train.log",
+        flush=True,
+    )
     accuracies = train_all(settings, samples, runs)
     print("[4/4] figure: t-SNE of the test sentences' CLS embeddings, sample 0", flush=True)
     figure = _draw(settings, samples[0], [run for run in runs if run.sample == 0])

@@ -12,7 +12,7 @@ from scl_fairseq.experiments import tables
 from scl_fairseq.experiments.report import Report
 
 NO_ROWS = "Nothing to show."
-NO_MATPLOTLIB = "Figures need matplotlib: pip install 'scl-fairseq[plot]'"
+NO_MATPLOTLIB = "Figures need matplotlib: pip install '.[plot]' in a clone of scl-fairseq"
 
 
 def _one_line(text: str) -> str:

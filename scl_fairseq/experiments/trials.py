@@ -100,7 +100,10 @@ def _encoder(
         return embedded
     where = f"{config.source}: options.{ENCODER_OPTION}"
     if path is None:
-        raise ValueError(f"{where}: is missing; it names the pre-trained checkpoint")
+        raise ValueError(
+            f"{where}: is missing; it names the pre-trained checkpoint; "
+            "encoder: embedded, beside options, takes the package's encoder instead"
+        )
     path = _filled(str(path), setting, where)
     if path not in known:
         if not Path(path).is_file():

@@ -60,6 +60,8 @@ class SentenceEmbeddingTask(FairseqTask):
         ValueError: when built with an option out of its range.
     """
 
+    has_labels = False  # criterions that need them say so
+
     def __init__(self, cfg: SentenceEmbeddingConfig, dictionary: Dictionary):
         super().__init__(cfg)
         _check_config(cfg)

@@ -253,7 +253,8 @@ def test_a_missing_library_is_named(module, kind, package, few_shot, tmp_path, m
     monkeypatch.setitem(sys.modules, module, None)
     more = ["--data", tmp_path] if kind == "tsne" else []
     error = refused(capsys, kind, few_shot, *more, "--out", tmp_path / "a.png")
-    assert error == f'scl-plot: error: {package} is missing: pip install "scl-fairseq[plot]"\n'
+    advice = 'pip install ".[plot]" in a clone of scl-fairseq'
+    assert error == f"scl-plot: error: {package} is missing: {advice}\n"
 
 
 @pytest.mark.parametrize("kind", [None, *plot.EXAMPLES])

@@ -159,6 +159,18 @@ def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path
     assert_no_process_of_group(process.pid)
 
 
+def wait_until_caught(process, number):
+    """Until the command catches a signal, which on a busy machine takes a while."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None:
+        assert time.monotonic() < deadline
+        status = Path("/proc", str(process.pid), "status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        if int(caught.split()[1], 16) >> (number - 1) & 1:
+            return
+        time.sleep(0.01)
+
+
 def test_signals_while_many_workers_start(tmp_path):
     """Whenever it comes, the command ends at once with one line, or has finished its work."""
     rows = "".join(f"{i}\tunique{i} words{i * 7}\t{i % 2}\n" for i in range(900_000))
@@ -174,7 +186,8 @@ def test_signals_while_many_workers_start(tmp_path):
             text=True,
             start_new_session=True,
         )
-        time.sleep(0.25 + 0.05 * turn)
+        wait_until_caught(process, signal.SIGTERM)
+        time.sleep(0.05 * turn)
         if turn % 2:
             os.killpg(process.pid, signal.SIGINT)
         else:

@@ -35,6 +35,8 @@ def test_options_reach_the_report(sweep, capsys):
     assert "| SST-2 | 20 |      54.0 | 63.0 ± 18.3 (4, 1 collapsed) |          55.0 |" in printed
     assert "published" not in printed
     assert "7 resamples, seed 5" in printed
+    assert main([str(sweep), *options, "--title", "Another heading"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "# Another heading"
 
 
 @pytest.mark.parametrize(

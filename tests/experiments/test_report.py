@@ -495,7 +495,7 @@ def test_without_matplotlib_the_page_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     page = assert_self_contained(FORMATS["html"](report_of(tmp_path)))
     assert NO_MATPLOTLIB in page.texts
-    assert "scl-fairseq[plot]" in NO_MATPLOTLIB
+    assert "pip install '.[plot]'" in NO_MATPLOTLIB
 
 
 def test_numbers_are_what_json_holds(tmp_path):
