@@ -99,6 +99,7 @@ def test_the_batch_size_ablation(smoke):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_two_processes_on_a_cpu(smoke):
     _, log = smoke("workers/cpu.sh")
     assert "contrast set: 32 examples (batch 16 per GPU, all GPUs together; GPUS=2 and " in log
