@@ -153,15 +153,17 @@ def _name_the_file_in_errors(checkpoint_utils: ModuleType) -> None:
             if not os.path.isfile(path) or zipfile.is_zipfile(path):
                 raise
             raise BrokenCheckpointError(
-                f"{path} is truncated or damaged: {_first_line(error)}"
+                f"{path} is truncated or damaged, or no checkpoint: {_first_line(error)}"
             ) from error
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    line = (str(error).splitlines() or [""])[0]
+    if not line or isinstance(error, LookupError):  # whose text alone, a key for one, tells nothing
+        line = f"{type(error).__name__}: {line}".removesuffix(": ")
+    return line
 
 
 def _drop_unused_copies(layer_class: type) -> None:

@@ -96,6 +96,7 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
 
 def _to_fairseq(options: argparse.Namespace) -> int:
     # After parsing: torch takes seconds to import, and --help does not need it.
+    from scl_fairseq.checkpoints.companions import BPE_OPTIONS
     from scl_fairseq.checkpoints.huggingface import convert
 
     done = convert(options.source, options.destination, expected_sha256=options.sha256)
@@ -107,8 +108,13 @@ def _to_fairseq(options: argparse.Namespace) -> int:
         f"{size.max_positions} positions, {size.vocabulary_size} tokens ({done.bpe})"
     )
     print("fairseq-train needs:")
-    print(f"  --restore-file {shlex.quote(str(options.destination / 'model.pt'))} \\")
-    print(f"  {shlex.join(done.flags)}")
+    print(f"  --finetune-from-model {shlex.quote(str(options.destination / 'model.pt'))} \\")
+    print(f"  {shlex.join(done.flags)} \\")
+    # For text: checkpoints remember it, and fairseq's hub would otherwise download GPT-2's.
+    words = ["--bpe", done.bpe]
+    for option, name in BPE_OPTIONS[done.bpe].items():
+        words += ["--" + option.replace("_", "-"), str(options.destination / name)]
+    print(f"  {shlex.join(words)}")
     for note in done.notes:
         print(f"note: {note}")
     return 0

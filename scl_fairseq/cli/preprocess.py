@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _task_of(options: argparse.Namespace) -> Task:
     if (options.task or "").casefold() != LINES:
-        return task_of(options)
+        return task_of(options, [LINES])
     refuse(options, CUSTOM_OPTIONS, f"goes with --task custom; {LINES} has no labels")
     from scl_fairseq.data.sources import open_lines
 

@@ -56,20 +56,24 @@ def add_task_options(parser: Parser, further: str = "") -> None:
     )
 
 
-def task_of(options: argparse.Namespace) -> Task:
+def task_of(options: argparse.Namespace, further: Sequence[str] = ()) -> Task:
     """The task that the options name.
+
+    Args:
+        options: as parsed.
+        further: what the command takes besides; errors name it.
 
     Raises:
         ValueError: there is no such task, or an option is missing or out of place.
     """
     if options.task is None:
-        raise ValueError(f"--task is required: {', '.join(TASKS)} or {CUSTOM}")
+        raise ValueError(f"--task is required: {', '.join([*TASKS, *further])} or {CUSTOM}")
     if options.task.casefold() == CUSTOM:
         if not options.labels:
             raise ValueError(f"--task {CUSTOM} needs --labels, e.g. --labels negative positive")
         columns = options.sentence_columns or ["sentence"]
         return custom_task(options.labels, options.label_column or "label", columns)
-    task = find_task(options.task)
+    task = find_task(options.task, further)
     refuse(options, CUSTOM_OPTIONS, f"goes with --task {CUSTOM}; {task.name} has its own")
     return task
 

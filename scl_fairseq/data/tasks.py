@@ -132,8 +132,12 @@ TASKS = {
 }  # fmt: skip
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str, further: Sequence[str] = ()) -> Task:
     """The task of that name, upper or lower case.
+
+    Args:
+        name: of the task.
+        further: what the caller would have taken as well; the error names it.
 
     Raises:
         ValueError: there is none, or it has no classes.
@@ -143,7 +147,8 @@ def find_task(name: str) -> Task:
     for task in TASKS.values():
         if task.name.casefold() == name.casefold():
             return task
-    raise ValueError(f"unknown task {name!r}, expected {', '.join(TASKS)} or {CUSTOM}")
+    expected = ", ".join([*TASKS, *further])
+    raise ValueError(f"unknown task {name!r}, expected {expected} or {CUSTOM}")
 
 
 def custom_task(

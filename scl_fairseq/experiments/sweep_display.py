@@ -58,7 +58,8 @@ class SweepDisplay:
 
     def epoch(self, trial: Trial, epoch: int) -> None:
         """Take note of an epoch."""
-        self._epochs[trial.id] = epoch / (trial.max_epoch or epoch + 1)
+        # What follows its last epoch, evaluation, counts as one more.
+        self._epochs[trial.id] = epoch / ((trial.max_epoch or epoch) + 1)
 
     def done(self, trial: Trial, record: Mapping[str, Any]) -> None:
         """Take note of a result."""

@@ -81,7 +81,7 @@ CASES = {
                     r"train\.csv:2: a quote inside a field"),
     "columns of another's task": ("RTE", {}, ["--sentence-columns", "a"],
                                   r"--sentence-columns goes with --task custom"),
-    "unknown task": ("SST2", {}, [], r"unknown task 'SST2', expected SST-2, CoLA"),
+    "unknown task": ("SST2", {}, [], r"unknown task 'SST2', expected SST-2, .*, lines or custom"),
     "labels of another's task": ("SST-2", {}, ["--labels", "a", "b"], r"--labels goes with"),
     "custom without labels": ("custom", {}, [], r"--task custom needs --labels"),
     "the same label twice": ("custom", {}, ["--labels", "0", "0"], r"two or more different labels"),

@@ -1,7 +1,9 @@
 """``scl-convert`` from the command line's side."""
 
+import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from scl_fairseq.checkpoints.huggingface import architecture_flags
+from scl_fairseq.cli import preprocess
 from scl_fairseq.cli.convert import main
+from tests import runs
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film"]
 
@@ -43,6 +47,38 @@ def test_says_what_it_wrote_and_what_fairseq_needs(source, tmp_path, capsys):
     assert " ".join(architecture_flags(tmp_path / "out")) in output
     assert "no masked-language-model head" in output
     assert (tmp_path / "out" / "dict.txt").read_text() == "good 1\nbad 1\nfilm 1\n"
+
+
+def test_what_this_and_scl_preprocess_print_is_what_training_on_text_needs(
+    source, tmp_path, capsys
+):
+    from fairseq.models.roberta import RobertaModel
+
+    encoder, text = tmp_path / "an encoder", tmp_path / "text"
+    assert main([str(source), str(encoder)]) == 0
+    words = _printed(capsys)
+    text.mkdir()
+    for name in ("train", "dev"):
+        (text / f"{name}.tsv").write_text("sentence\tlabel\ngood film\t1\nbad film\t0\n")
+    named = ["--task", "SST-2", "--data-dir", str(text), "--destdir", str(tmp_path / "data")]
+    bpe = ["--bpe", "wordpiece", "--bpe-dir", str(encoder)]
+    assert preprocess.main([*named, *bpe, "--workers", "1"]) == 0
+    words = [*_printed(capsys), *words]
+    options = ["--criterion", "sentence_prediction_scl", "--distributed-world-size", 1, "--cpu"]
+    options += ["--batch-size", 2, "--optimizer", "adam", "--max-update", 1, "--max-positions", 12]
+    places = ["--user-dir", runs.ROOT / "scl_fairseq", "--save-dir", tmp_path / "run"]
+    runs.train([runs.FAIRSEQ_TRAIN, *words, *places, *options])
+    hub = RobertaModel.from_pretrained(
+        str(tmp_path / "run"), "checkpoint_last.pt", str(tmp_path / "data")
+    )
+    assert hub.encode("good film").tolist() == [0, 4, 6, 2]  # fairseq's own four come first
+
+
+def _printed(capsys):
+    """The words after "fairseq-train needs:"."""
+    needs = capsys.readouterr().out.split("fairseq-train needs:\n")[1].splitlines()
+    lines = itertools.takewhile(lambda line: line.startswith("  "), needs)
+    return shlex.split(" ".join(line.rstrip("\\") for line in lines))
 
 
 def test_cased_vocabulary_stays_cased(source, tmp_path):

@@ -250,7 +250,10 @@ def bart(classifier, path):
 REFUSED = {
     "no such file": (no_checkpoint, "model.pt: no such checkpoint"),
     "truncated": (truncated, "model.pt is truncated or damaged"),
-    "text": (not_a_checkpoint, "model.pt is truncated or damaged"),
+    "text": (
+        not_a_checkpoint,
+        "model.pt is truncated or damaged, or no checkpoint: Index",
+    ),
     "other tensors": (of_something_else, "model.pt is no fairseq checkpoint"),
     "translation": (translation, "of the architecture transformer, expected a RoBERTa encoder"),
     "BART": (bart, "of the architecture bart_large, expected a RoBERTa encoder"),

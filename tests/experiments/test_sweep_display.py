@@ -60,6 +60,14 @@ def test_lines_where_there_is_no_terminal(capsys):
     assert lines[3].endswith("no trial left")
 
 
+def test_the_evaluation_after_the_last_epoch_takes_time_too():
+    display = SweepDisplay()
+    display.start([trial(0)], [])
+    display._started -= 100  # seconds ago
+    display.epoch(trial(0), 4)
+    assert display._time_left() == "about 0 h 00 min 25 s left"
+
+
 def test_the_terminal_shows_bar_and_table():
     from rich.console import Console
 
