@@ -90,6 +90,34 @@ def test_every_option_is_described():
         assert f"`--{name.replace('_', '-')}`" in README
 
 
+def test_the_defaults_of_the_readme_are_those_of_the_code():
+    from scl_fairseq.criterions.infocse import InfoCSEConfig
+    from scl_fairseq.criterions.sentence_prediction_scl import SentencePredictionSCLConfig
+    from scl_fairseq.criterions.supcon import SupConConfig
+    from scl_fairseq.tasks.sentence_embedding import SentenceEmbeddingConfig
+
+    said = re.findall(r"(?m)^\| `--([a-z-]+)` \| ([^|]+) \|", README)
+    # The temperature is told twice: for the supervised criterions, and for SimCSE.
+    assert [value for name, value in said if name == "scl-temperature"] == ["0.3", "0.05"]
+    assert SentencePredictionSCLConfig.scl_temperature == SupConConfig.scl_temperature == 0.3
+    assert InfoCSEConfig.scl_temperature == 0.05
+
+    def told(default):
+        if isinstance(default, (bool, float)):
+            return "off" if default is False else f"{default:g}"
+        return str(default)
+
+    configs = [SentencePredictionSCLConfig, SupConConfig, InfoCSEConfig, SentenceEmbeddingConfig]
+    checked = 0
+    for name, value in said:
+        for config in configs:
+            key = name.replace("-", "_")
+            if key != "scl_temperature" and hasattr(config, key):
+                assert value == told(getattr(config, key)), (name, config)
+                checked += 1
+    assert checked >= 30
+
+
 @pytest.mark.parametrize("block", [block for block in code_blocks("yaml") if "grid:" in block])
 def test_the_sweeps_of_the_readme_have_the_trials_they_say(tmp_path, block):
     from scl_fairseq.experiments.settings import settings
