@@ -71,7 +71,7 @@ def embed_panels(
         data_dir: binarised data that they all were trained with.
         split: as fairseq names it.
         names: of the panels, in the order of the checkpoints; by default the loss with lambda and
-            tau, and the accuracy.
+            tau, and the accuracy, and where two have the same loss, their files.
         class_names: by default those of the label dictionary, in words for some data sets.
 
     Raises:
@@ -100,13 +100,14 @@ def embed_panels(
 
 
 def _titles(embedded: Sequence[SplitEmbeddings], checkpoints: Sequence[Path]) -> list[str]:
-    titles = []
-    for one in embedded:
-        loss = "CE"
-        if one.scl_lambda:
-            loss = f"CE+SCL (λ = {one.scl_lambda:g}, τ = {one.scl_temperature:g})"
-        titles.append(f"{loss}, accuracy {one.accuracy:.1f} %")
-    if len(set(titles)) < len(titles):
+    losses = [
+        f"CE+SCL (λ = {one.scl_lambda:g}, τ = {one.scl_temperature:g})" if one.scl_lambda else "CE"
+        for one in embedded
+    ]
+    titles = [
+        f"{loss}, accuracy {one.accuracy:.1f} %" for loss, one in zip(losses, embedded, strict=True)
+    ]
+    if len(set(losses)) < len(losses):
         places = [f"{path.parent.name}/{path.name}" for path in checkpoints]
         titles = [f"{title}\n{place}" for title, place in zip(titles, places, strict=True)]
     if len(set(titles)) < len(titles):

@@ -104,15 +104,20 @@ def _draw(settings: DemoSettings, sample: Path, runs: Sequence[Run]) -> Path:
 
     rows = read_rows(TASK, sample / "test.tsv")
     sentences = [row.sentences for row in rows]
-    panels = {run.loss: load(settings, run).embed(sentences).numpy() for run in runs}
+    panels = {}
+    for run in runs:
+        scl_lambda, tau = settings.losses[run.loss], settings.scl_temperature
+        name = f"{run.loss} (λ = {scl_lambda:g}, τ = {tau:g})" if scl_lambda else run.loss
+        panels[name] = load(settings, run).embed(sentences).numpy()
     figure = settings.out / "tsne.png"
     kind = "SST-2" if settings.glue_dir else "synthetic"
+    size = f"N = {settings.num_examples}"
     figures.tsne_panels(
         panels,
         [TASK.labels.index(row.label) for row in rows],
         CLASS_NAMES,
         figure,
-        f"CLS embeddings of {len(rows)} {kind} test sentences, N = {settings.num_examples}",
+        f"CLS embeddings of {len(rows)} {kind} test sentences, {size}, sample 0",
     )
     return figure
 

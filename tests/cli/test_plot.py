@@ -172,6 +172,18 @@ def test_the_same_checkpoint_twice_is_told_apart_by_names(checkpoints, tiny, tmp
     assert "tell them apart with --names" in capsys.readouterr().err
 
 
+def test_checkpoints_of_the_same_loss_are_told_apart_by_their_files(train, tiny, tmp_path):
+    for seed in (1, 2):
+        train(tmp_path / str(seed), "--lr", 1e-5, "--max-update", 1, "--seed", seed)
+    two = [tmp_path / str(seed) / "checkpoint_last.pt" for seed in (1, 2)]
+    kept = tmp_path / "a.npz"
+    out = ["--out", tmp_path / "a.svg", "--embeddings-out", kept]
+    assert run("tsne", *two, "--data", tiny.data, *out) == 0
+    losses, places = zip(*(title.splitlines() for title in np.load(kept)["panels"]), strict=True)
+    assert all(loss.startswith("CE+SCL (λ = 0.9, τ = 0.3), accuracy ") for loss in losses)
+    assert places == ("1/checkpoint_last.pt", "2/checkpoint_last.pt")
+
+
 def refused(capsys, *arguments):
     """The one line that a refused command leaves."""
     assert run(*arguments) == 2
