@@ -1,21 +1,18 @@
 """Trainings of several processes whose batches are chosen row by row: ``run(cases, world, ...)``.
 
-Each process is ``python -m tests.data_parallel SPEC RANK WORLD PORT OUT``. It runs fairseq's own
-``Trainer`` on the CPU over gloo, case after case, and leaves gradients after the first update and
-weights after the last one. One process is the reference: it has no workers at all, and its batches
-are those of all workers put together.
+Each process runs fairseq's own ``Trainer`` on the CPU over gloo, case after case, and leaves
+gradients after the first update and weights after the last one. One process is the reference: it
+has no workers at all, and its batches are those of all workers put together.
 """
 
 import itertools
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-from tests import runs
+from tests import forked, runs
 
 NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0", "--pooler-dropout", "0"]
 LOGGED = ("loss", "scl_loss", "anchors_with_positive")
@@ -56,25 +53,8 @@ def run(cases, world, tiny, folder, command=runs.command):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = []
-    for rank in range(world):
-        log = open(folder / f"{rank}.log", "w", encoding="utf-8")  # noqa: SIM115
-        arguments = [spec, rank, world, port, folder / f"{rank}.pt"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.data_parallel", *map(str, arguments)],
-            cwd=runs.ROOT,
-            env=runs.ENVIRONMENT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        processes.append((process, log))
-    try:
-        for process, log in processes:
-            assert process.wait(timeout=300) == 0, Path(log.name).read_text()[-6000:]
-    finally:
-        for process, log in processes:
-            process.kill()
-            log.close()
+    calls = [(spec, rank, world, port, folder / f"{rank}.pt") for rank in range(world)]
+    forked.run_together(main, calls, [folder / f"{rank}.log" for rank in range(world)])
     return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
 
@@ -110,7 +90,6 @@ def main(spec, rank, world, port, out):
     """One worker."""
     import torch.distributed as dist
 
-    rank, world = int(rank), int(world)
     spec = json.loads(Path(spec).read_text())
     if world > 1:
         dist.init_process_group(
@@ -213,7 +192,3 @@ def wrapped_for_cpu(model, trainer, cfg):
             find_unused_parameters=cfg.distributed_training.find_unused_parameters,
         )
     )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

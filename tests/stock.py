@@ -1,9 +1,6 @@
 """Processes of stock fairseq, which never import the plug-in."""
 
-import subprocess
-import sys
-
-from tests import runs
+from tests import forked, runs
 
 TRAIN = """
 import argparse, sys, torch
@@ -16,15 +13,9 @@ assert not any(name.startswith("scl_fairseq") for name in sys.modules)
 
 def run(code, *arguments):
     """Output of a process that runs Python code."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=runs.ENVIRONMENT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
+    done = forked.run_code(code, *arguments)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
 
 
 def fine_tune(tiny, start, save_dir, *options):

@@ -5,9 +5,9 @@ import socket
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from scl_fairseq.distributed import RowGatherer
+from tests import forked
 
 WIDTH = 5
 COUNTS = ((3, 3), (4, 1), (0, 2), (2, 0), (1, 0, 3))
@@ -28,31 +28,39 @@ def weight(rank, size):
     return torch.randn(size, WIDTH, generator=generator)
 
 
-def worker(rank, world, port, counts, dtype, results):
+def worker(rank, port, counts, dtype, path):
     dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=len(counts)
     )
     gather = RowGatherer()
     for _ in range(2):  # the second time it knows how large batches are
         rows = rows_of(rank, counts[rank], dtype).requires_grad_()
         found = gather(rows, labels_of(rank, counts[rank]))
         (found.rows * weight(rank, len(found.rows))).sum().backward()
-    results[rank] = found.rows.detach(), found.labels, found.own, rows.grad
+    own = (found.own.start, found.own.stop)
+    torch.save((found.rows.detach(), found.labels, own, rows.grad), path)
     dist.destroy_process_group()
 
 
-def gathered(counts, dtype=torch.float32):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with mp.get_context("spawn").Manager() as manager:
-        results = manager.dict()
-        mp.spawn(worker, (len(counts), port, counts, dtype, results), nprocs=len(counts))
-        return [results[rank] for rank in range(len(counts))]
+@pytest.fixture
+def gathered(tmp_path):
+    """``gathered(counts)``: what each of so many workers found."""
+
+    def run(counts, dtype=torch.float32):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        paths = [tmp_path / f"{rank}.pt" for rank in range(len(counts))]
+        calls = [(rank, port, counts, dtype, path) for rank, path in enumerate(paths)]
+        forked.run_together(worker, calls, [path.with_suffix(".log") for path in paths])
+        found = [torch.load(path) for path in paths]
+        return [(rows, labels, slice(*own), grad) for rows, labels, own, grad in found]
+
+    return run
 
 
 @pytest.mark.parametrize("counts", COUNTS)
-def test_rows_labels_and_gradients(counts):
+def test_rows_labels_and_gradients(counts, gathered):
     size = sum(counts)
     all_rows = torch.cat([rows_of(rank, count) for rank, count in enumerate(counts)])
     all_labels = torch.cat([labels_of(rank, count) for rank, count in enumerate(counts)])
@@ -67,7 +75,7 @@ def test_rows_labels_and_gradients(counts):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_dtypes(dtype):
+def test_dtypes(dtype, gathered):
     for rank, (rows, _, own, grad) in enumerate(gathered((3, 2), dtype)):
         assert rows.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         sent = rows_of(rank, len(rows[own]), dtype)

@@ -1,18 +1,17 @@
 """Two gloo processes on the CPU load checkpoints on every rank, with no extra flag."""
 
 import socket
-import subprocess
 
 import pytest
 
-from tests import runs
+from tests import forked, runs
 
 
 def train_two(tiny, save_dir, *options):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = []
+    calls = []
     for rank in (0, 1):
         distributed = {
             "--ddp-backend": "legacy_ddp",
@@ -22,20 +21,10 @@ def train_two(tiny, save_dir, *options):
             "--distributed-init-method": f"tcp://127.0.0.1:{port}",
         }
         flags = [part for pair in distributed.items() for part in pair]
-        arguments = runs.command(tiny, save_dir, *options, *flags, "--distributed-no-spawn")
-        log = save_dir.with_name(f"{save_dir.name}-rank{rank}.log")
-        with open(log, "w", encoding="utf-8") as file:  # a full pipe would stop the other rank
-            process = subprocess.Popen(
-                arguments, stdout=file, stderr=subprocess.STDOUT, env=runs.ENVIRONMENT
-            )
-        processes.append((process, log))
-    try:
-        for process, log in processes:
-            assert process.wait(timeout=300) == 0, log.read_text()[-6000:]
-    finally:
-        for process, _ in processes:
-            process.kill()
-    return processes[0][1].read_text()
+        calls.append([runs.command(tiny, save_dir, *options, *flags, "--distributed-no-spawn")])
+    logs = [save_dir.with_name(f"{save_dir.name}-rank{rank}.log") for rank in (0, 1)]
+    forked.run_together(forked.command, calls, logs)
+    return logs[0].read_text("utf-8")
 
 
 @pytest.mark.parametrize("start", ["--finetune-from-model", "--restore-file"])

@@ -1,13 +1,10 @@
 """``--scl-packed``: the same training without padding, and a checkpoint that is fairseq's own."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from scl_fairseq.models.packed_encoder import PackedTransformerEncoder
-from tests import runs
+from tests import runs, stock
 from tests.criterions.test_sentence_prediction_scl import EMBEDDINGS, build
 from tests.data_parallel import relative_difference
 
@@ -38,9 +35,9 @@ def losses_and_gradients(tiny, arch, *flags):
 @pytest.mark.parametrize("arch", ["roberta", "roberta_prenorm"])
 def test_losses_and_gradients_are_those_with_padding(tiny, arch, chunk_size, kind):
     flags = ["--scl-embedding", kind, "--scl-chunk-size", chunk_size, "--scl-diagnostics"]
-    expected, expected_grads, stock = losses_and_gradients(tiny, arch, *flags)
+    expected, expected_grads, padded = losses_and_gradients(tiny, arch, *flags)
     found, grads, built = losses_and_gradients(tiny, arch, *flags, "--scl-packed")
-    assert not isinstance(stock.model.encoder.sentence_encoder, PackedTransformerEncoder)
+    assert not isinstance(padded.model.encoder.sentence_encoder, PackedTransformerEncoder)
     encoder = built.model.encoder.sentence_encoder
     assert isinstance(encoder, PackedTransformerEncoder)
     assert relative_difference(found, expected) < 1e-6
@@ -48,7 +45,7 @@ def test_losses_and_gradients_are_those_with_padding(tiny, arch, chunk_size, kin
     # Afterwards all positions are there for who asks.
     tokens = built.batch["net_input"]["src_tokens"]
     assert built.model(tokens, features_only=True)[0].shape[:2] == tokens.shape
-    assert list(built.model.state_dict()) == list(stock.model.state_dict())
+    assert list(built.model.state_dict()) == list(padded.model.state_dict())
 
 
 @pytest.mark.parametrize("kind", EMBEDDINGS)
@@ -90,8 +87,7 @@ assert not any(name.startswith("scl_fairseq") for name in sys.modules)
 
 def predictions_of_stock(folder, data, out):
     """Log-probabilities, by a process that never imports the plug-in."""
-    words = [sys.executable, "-c", STOCK_HUB, str(folder), str(data), str(out)]
-    subprocess.run(words, check=True, env=runs.ENVIRONMENT, capture_output=True)
+    stock.run(STOCK_HUB, folder, data, out)
     return torch.load(out)
 
 
