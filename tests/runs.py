@@ -112,6 +112,19 @@ def differ(first, second):
     return any(not torch.equal(one[name], other[name]) for name in one)
 
 
+def rows_of_epochs(task, epochs, num_workers, buffer=10):
+    """The training rows of each epoch, masked where they are, as fairseq's trainer reads them."""
+    found = []
+    for epoch in epochs:
+        batches = task.get_batch_iterator(
+            task.dataset("train"), max_sentences=8, seed=3, epoch=epoch,
+            num_workers=num_workers, data_buffer_size=buffer,
+        ).next_epoch_itr()  # fmt: skip
+        inputs = [batch.get("masked", batch["net_input"])["src_tokens"] for batch in batches]
+        found.append([tuple(row) for batch in inputs for row in batch.tolist()])
+    return found
+
+
 def stock_options():
     """Names of the options of this fairseq's own sentence_prediction."""
     from fairseq.criterions.sentence_prediction import SentencePredictionConfig

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from fairseq.data import FairseqDataset, data_utils
 
 SOURCE = Path("source") / "train.txt"  # of scl-preprocess: for each row the id of its original
@@ -66,7 +67,9 @@ class TextViews(FairseqDataset):
         for row, original in enumerate(ids):
             rows_of.setdefault(original, []).append(row)
         self._groups = list(rows_of.values())
-        self._number, self._seed, self._epoch = number, seed, 1
+        self._number, self._seed = number, seed
+        # Shared: fairseq's data loaders keep their processes from epoch to epoch.
+        self._epoch = torch.ones(1, dtype=torch.int64).share_memory_()
         self._sizes = np.array([max(dataset.size(row) for row in rows) for rows in self._groups])
 
     def __len__(self):
@@ -76,7 +79,7 @@ class TextViews(FairseqDataset):
         original, *paraphrases = self._groups[index]
         wanted = self._number - 1
         if len(paraphrases) > wanted:
-            draw = np.random.default_rng([self._seed, self._epoch, index])
+            draw = np.random.default_rng([self._seed, self._epoch.item(), index])
             paraphrases = draw.choice(paraphrases, wanted, replace=False).tolist()
         rows = [original, *paraphrases, *[original] * (wanted - len(paraphrases))]
         return [self.dataset[row] for row in rows]
@@ -106,4 +109,4 @@ class TextViews(FairseqDataset):
     def set_epoch(self, epoch):
         """Draw other paraphrases."""
         super().set_epoch(epoch)
-        self._epoch = epoch
+        self._epoch.fill_(epoch)

@@ -2,8 +2,10 @@
 
 # No postponed annotations here: fairseq and omegaconf read the field types of the config as types.
 import contextlib
+import functools
 import logging
 import os
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,6 +67,7 @@ class SentenceEmbeddingTask(FairseqTask):
     def __init__(self, cfg: SentenceEmbeddingConfig, dictionary: Dictionary):
         super().__init__(cfg)
         _check_config(cfg)
+        _serve_one_epoch(cfg)
         self.dictionary = dictionary
         self._copies = 0
 
@@ -111,6 +114,14 @@ class SentenceEmbeddingTask(FairseqTask):
         )
         logger.info("loaded %d rows of %s", len(self.datasets[split]), split)
         return self.datasets[split]
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """Batches of an epoch, as of every task of fairseq; other sentences in each epoch."""
+        batches = super().get_batch_iterator(dataset, *args, **kwargs)
+        # Otherwise they are in a circle with what draws their order. See _serve_one_epoch.
+        draw = type(batches).ordered_batches
+        batches.ordered_batches = functools.partial(draw, weakref.proxy(batches))
+        return batches
 
     def _masking(self) -> Masking:
         special, unknown = self.special_tokens, self.dictionary.unk()
@@ -161,3 +172,14 @@ def _check_config(cfg: SentenceEmbeddingConfig) -> None:
         )
     if not 0 < cfg.mask_rate <= 1:
         raise ValueError(f"--mask-rate must be greater than 0 and at most 1, got {cfg.mask_rate}")
+
+
+def _serve_one_epoch(cfg: SentenceEmbeddingConfig) -> None:
+    """Have fairseq's data loaders keep nothing for the next epoch, which has its own.
+
+    Their processes are to end with the last reference to them: left to the garbage collector they
+    hold up the training until torch's timeout of 5 seconds.
+    """
+    with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.ExitStack():
+        # All that fairseq asks for: what is not there raises an error that keeps its frames.
+        cfg.persistent_workers = cfg.reuse_dataloader = cfg.rebuild_batches = False

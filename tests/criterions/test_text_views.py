@@ -102,6 +102,17 @@ def test_a_sentences_views_are_its_own_texts(augmented, tiny, views):
     assert targets == [targets[0]] * views + [targets[-1]] * views
 
 
+def test_a_process_of_a_data_loader_draws_others_in_each_epoch_too(augmented):
+    """Fairseq's data loaders keep their processes, with the data set as it was at first."""
+    rows_of_epochs = []
+    for num_workers in (0, 1):
+        task = load(augmented, *TEXT, "--supcon-views", 2)
+        rows_of_epochs.append(runs.rows_of_epochs(task, (1, 2, 3), num_workers))
+    alone, by_another = rows_of_epochs
+    assert by_another == alone
+    assert len({tuple(sorted(rows)) for rows in alone}) == 3
+
+
 def load(folder, *flags):
     """The task with its data, through the criterion."""
     return built_on_task(folder / "data", *flags)

@@ -1,16 +1,21 @@
 """The task of unlabelled sentences: what it reads, how it cuts and what it masks."""
 
-from argparse import Namespace
+import gc
+import multiprocessing
+import threading
 
 import numpy as np
 import pytest
 import torch
+from fairseq.data.iterators import BackgroundConsumer
 from fairseq.tasks import TASK_REGISTRY
+from omegaconf import OmegaConf
 
 import scl_fairseq  # noqa: F401 (registers the task)
 from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.preprocess import preprocess
 from scl_fairseq.data.sources import open_lines
+from tests import runs
 from tests.data.test_preprocess import stored
 
 Task = TASK_REGISTRY["sentence_embedding"]
@@ -33,7 +38,9 @@ def data(tiny, tmp_path_factory):
 def make(data, **options):
     given = {"text_columns": 1, "max_length": 32, "max_positions": 64, "mask_rate": 0.4}
     given |= {"mask_views": "all", "seed": 3, **options}
-    return Task.setup_task(Namespace(data=str(data), **given))
+    cfg = OmegaConf.create({"data": str(data), **given})
+    OmegaConf.set_struct(cfg, True)  # as fairseq has it
+    return Task.setup_task(cfg)
 
 
 def loaded(data, copies=0, split="train", **options):
@@ -128,6 +135,36 @@ def test_masks_are_those_of_seed_epoch_and_sentence(data):
     first.set_epoch(5)
     assert first.ordered_indices().tolist() != before
     assert sorted(before) == list(range(400))
+
+
+@pytest.fixture
+def no_garbage_collection():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("buffer", [10, 0])
+def test_a_data_loaders_process_masks_the_same_and_ends_by_itself(
+    data, no_garbage_collection, buffer
+):
+    """Ended by the garbage collector it would hold up the training for 5 seconds."""
+    before, rows_of_epochs = set(multiprocessing.active_children()), []
+    for num_workers in (0, 1):
+        task = make(data)
+        task.want_masked_copies(1)
+        task.load_dataset("train")
+        found = []
+        for epoch in (1, 2, 3):
+            found += runs.rows_of_epochs(task, [epoch], num_workers, buffer)
+            for thread in threading.enumerate():
+                if isinstance(thread, BackgroundConsumer):
+                    thread.join()
+            assert set(multiprocessing.active_children()) == before
+        rows_of_epochs.append(found)
+    alone, by_another = rows_of_epochs
+    assert by_another == alone
+    assert len({tuple(sorted(rows)) for rows in alone}) == 3
 
 
 def test_copies_of_a_sentence_differ_and_stand_in_a_row(data):
