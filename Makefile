@@ -9,6 +9,7 @@ DEMO :=
 RUN = "$(VENV)"/bin
 # By file: what the tests of a file share is made once, not once on each core.
 PARALLEL := -n auto --dist loadfile
+# Hypothesis's profile ci draws the same examples each time; make test-slow draws others.
 
 .PHONY: help setup demo smoke test test-slow test-interpreters lint format bench clean
 
@@ -33,7 +34,7 @@ smoke: setup
 	@PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH" scripts/smoke.sh
 
 test: setup
-	$(RUN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(RUN)/python -m pytest $(PARALLEL) -m "not slow" --hypothesis-profile=ci
 
 test-slow: setup
 	$(RUN)/python -m pytest $(PARALLEL)

@@ -109,12 +109,12 @@ def _to_fairseq(options: argparse.Namespace) -> int:
     )
     print("fairseq-train needs:")
     print(f"  --finetune-from-model {shlex.quote(str(options.destination / 'model.pt'))} \\")
-    print(f"  {shlex.join(done.flags)} \\")
     # For text: checkpoints remember it, and fairseq's hub would otherwise download GPT-2's.
     words = ["--bpe", done.bpe]
     for option, name in BPE_OPTIONS[done.bpe].items():
         words += ["--" + option.replace("_", "-"), str(options.destination / name)]
-    print(f"  {shlex.join(words)}")
+    print(f"  {shlex.join(words)} \\")
+    print(f"  {shlex.join(done.flags)}")  # the recipes take the line that begins with --arch
     for note in done.notes:
         print(f"note: {note}")
     return 0

@@ -177,11 +177,11 @@ def test_restarting_runs_nothing_twice(whole):
 
 
 def test_killed_at_any_moment_every_trial_is_there_once(config, tmp_path):
-    """The sweep or a worker is killed, at five random moments, and the sweep is started again."""
+    """The sweep or a worker is killed, at three random moments, and the sweep is started again."""
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     path, out = config(), tmp_path / "out"
-    for attempt in range(5):
+    for attempt in range(3):
         process = sweep(path, "--out", out, "--workers", 2, "--threads", 1)
         time.sleep(chance.uniform(2, 14))
         target = process.pid if attempt % 2 == 0 else _a_worker(process.pid)

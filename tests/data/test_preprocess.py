@@ -41,7 +41,10 @@ def assert_equals_fairseqs(texts, labels, bpe_dir, dictionary, out, folder):
     pipeline.assert_same_files(out / "label", folder / "label", names)
 
 
-@pytest.mark.parametrize("name", list(COLUMNS))
+SLOW = {"QNLI": pytest.mark.slow}  # the largest
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in COLUMNS])
 def test_real_glue_equals_fairseqs_pipeline(name, shared_data, tmp_path):
     source, bpe_dir = shared_data / "glue" / name, shared_data / "gpt2_bpe"
     if not (source.exists() and bpe_dir.exists()):
