@@ -118,9 +118,9 @@ class SentenceEmbeddingTask(FairseqTask):
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """Batches of an epoch, as of every task of fairseq; other sentences in each epoch."""
         batches = super().get_batch_iterator(dataset, *args, **kwargs)
-        # Otherwise they are in a circle with what draws their order. See _serve_one_epoch.
-        draw = type(batches).ordered_batches
-        batches.ordered_batches = functools.partial(draw, weakref.proxy(batches))
+        draw = getattr(type(batches), "ordered_batches", None)
+        if draw is not None:  # otherwise they are in a circle with it; see _serve_one_epoch
+            batches.ordered_batches = functools.partial(draw, weakref.proxy(batches))
         return batches
 
     def _masking(self) -> Masking:
