@@ -126,7 +126,8 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         write_tokenizer(folder, tokenizer, max_positions)
         (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
         if target == SENTENCE_TRANSFORMERS:
-            _write_modules(folder, config["hidden_size"], max_positions, options)
+            has_pooler = "pooler.dense.weight" in state
+            _write_modules(folder, config["hidden_size"], max_positions, has_pooler, options)
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
     return Export(
         destination=destination,
@@ -196,7 +197,9 @@ def _notes(form: str, target: str, trained: Trained) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _write_modules(folder: Path, width: int, max_positions: int, options: Options) -> None:
+def _write_modules(
+    folder: Path, width: int, max_positions: int, has_pooler: bool, options: Options
+) -> None:
     """What tells sentence-transformers how a sentence's vector comes about."""
     # The names of its older versions, which newer ones know too.
     kinds = ["Transformer", "Pooling", *(["Normalize"] if options.normalize else [])]
@@ -222,10 +225,10 @@ def _write_modules(folder: Path, width: int, max_positions: int, options: Option
     _write_json(folder / "1_Pooling" / "config.json", pooling)
     if options.normalize:
         (folder / "2_Normalize").mkdir()
-    _write_json(
-        folder / "sentence_bert_config.json",
-        {"max_seq_length": max_positions, "do_lower_case": False},
-    )
+    transformer: dict[str, Any] = {"max_seq_length": max_positions, "do_lower_case": False}
+    if not has_pooler:  # otherwise transformers makes one, and warns that it is untrained
+        transformer["model_args"] = {"add_pooling_layer": False}
+    _write_json(folder / "sentence_bert_config.json", transformer)
     _write_json(
         folder / "config_sentence_transformers.json",
         {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},

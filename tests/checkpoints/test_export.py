@@ -229,6 +229,20 @@ def test_sentence_vectors_are_fairseqs_features(models, hubs, sentences, tmp_pat
     assert torch.equal(pooler.weight, head.weight)
 
 
+def test_sentence_transformers_makes_no_pooler_where_there_is_none(tmp_path, capfd):
+    from sentence_transformers import SentenceTransformer
+
+    from scl_fairseq.checkpoints.huggingface import convert
+
+    save_bert(tmp_path / "source", transformers.BertModel, layer_norm_eps=1e-5)
+    convert(tmp_path / "source", tmp_path / "converted")
+    checkpoint = tmp_path / "converted" / "model.pt"
+    export(checkpoint, tmp_path / "out", SENTENCE_TRANSFORMERS, Options())
+    encoder = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert encoder[0].auto_model.pooler is None
+    assert "MISSING" not in capfd.readouterr().err
+
+
 def test_an_untrained_mlm_head_does_not_go_out(tmp_path):
     from scl_fairseq.checkpoints.huggingface import convert
 
