@@ -36,10 +36,12 @@ setup(
     ],
     extras_require={
         "backtranslation": ["requests", "sacrebleu", "sacremoses", "subword-nmt"],
+        "beir": ["beir"],
         "cluster": ["submitit"],
         "fastbpe": ["fastBPE"],
         "plot": ["matplotlib>=3.8", "scikit-learn"],
         "dev": [
+            "beir",
             "hypothesis",
             "matplotlib",
             "pytest",

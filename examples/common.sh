@@ -6,6 +6,7 @@
 #   set_up_glue, set_up_few_shot, share_batch, split_batch, plan_updates, run, on_cpu, test_best:
 #                       for one training
 #   set_up_text, binarize_glue, draw_samples, sweep_and_report, few_shot_table: for a whole table
+#   about_embedded:     for a report on the embedded encoder
 #
 # SMOKE=1 in the environment runs a recipe whole but small: on a CPU, with generated data and the
 # embedded encoder in place of DATA and ROBERTA, below OUT (outputs/smoke).
@@ -60,6 +61,12 @@ print(embedded.ENCODER_SHA256, embedded.find_encoder())')
         sed -n 's/^ *--arch/--arch/p' "$ENCODER.log" >"$ENCODER/options"
     fi
     IFS=' ' read -r -a ENCODER_OPTIONS <"$ENCODER/options"
+}
+
+# about_embedded REPORT: add to a report how the embedded encoder was trained.
+about_embedded() {
+    printf '\n- %s\n' "$(cd "$ROOT" && python -c 'from scl_fairseq.checkpoints import embedded
+print(embedded.ABOUT_ENCODER)')" >>"$1"
 }
 
 # text_of TASK: the folder of a task's official files, in GLUE, of reviews in REVIEWS.

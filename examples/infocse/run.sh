@@ -19,7 +19,8 @@ ABLATIONS=${ABLATIONS:-}
 SEED=${SEED:-1}
 export GPUS=${GPUS:-1} LAMBDA=${LAMBDA:-0.005} SEED OUT DATA=$FOLDER/text-bin ENCODER=$FOLDER/encoder
 
-if [ -n "$SMOKE" ] || [ "$HUGGINGFACE" = embedded ]; then
+[ -z "$SMOKE" ] || HUGGINGFACE=embedded
+if [ "$HUGGINGFACE" = embedded ]; then
     embedded_encoder
 elif [ ! -e "$ENCODER/options" ]; then
     mkdir -p "$FOLDER"
@@ -65,10 +66,7 @@ report() {
     run scl-evaluate "${paths[@]}" --name "${names[@]}" --sts "$STS" --embedding cls mean \
         --json "$FOLDER/$1.json"
     run scl-report "$FOLDER/$1.json" --published "$1" ${title[@]+"${title[@]}"} --out "$FOLDER/$1.md"
-    if [ "$ENCODER" != "$FOLDER/encoder" ] || [ "$HUGGINGFACE" = embedded ]; then
-        printf '\n- %s\n' "$(python -c 'from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
-print(ABOUT_ENCODER)')" >>"$FOLDER/$1.md"
-    fi
+    [ "$HUGGINGFACE" != embedded ] || about_embedded "$FOLDER/$1.md"
     cat "$FOLDER/$1.md"
 }
 
@@ -83,6 +81,7 @@ report sts
 if [ -n "$ABLATIONS" ]; then
     label='without pre-training' trained without-stage-1 2 "$ENCODER/model.pt" "$@"
     label='without detach' trained without-detach 2 "$first" --infocse-no-detach "$@"
+    label='without MLM' trained without-mlm 2 "$first" --infocse-lambda 0 "$@"
     label='without contrast' trained without-contrast 2 "$first" --infocse-contrast 0 "$@"
     label='with RTD (DiffCSE)' trained rtd 2 "$first" --infocse-lambda 0 --infocse-rtd "$LAMBDA" "$@"
     label='with RTD + MLM' trained rtd-and-mlm 2 "$first" --infocse-rtd "$LAMBDA" "$@"

@@ -109,3 +109,4 @@ BEIR_NUMBERS = {
     data: dict(zip(BEIR_METHODS, values, strict=True))
     for data, values in _parsed(_BEIR, len(BEIR_METHODS)).items()
 }
+BEIR_SETS = tuple(name for name in BEIR_NUMBERS if name != AVERAGE)

@@ -30,6 +30,7 @@ COMMANDS = (
     *("fairseq-train", "fairseq-validate", "fairseq-hydra-train"),
     *("torchrun", "srun"),
     *("scl-sample", "scl-augment", "scl-preprocess", "scl-sweep", "scl-report", "scl-plot"),
+    *("scl-convert",),
 )
 
 

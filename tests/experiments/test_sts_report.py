@@ -95,6 +95,16 @@ def test_beir(tmp_path, capsys):
     assert rows["fever"]["ours: mine"] == ""
 
 
+def test_an_average_over_beir_is_of_all_its_sets(tmp_path, capsys):
+    whole = {name: 0.1 for name in BEIR_NUMBERS if name != AVERAGE} | {"fever": 0.24, "own": 0.9}
+    part = {name: value for name, value in whole.items() if name != "fever"}
+    (tmp_path / "b.json").write_text(json.dumps({"beir": {"whole": whole, "part": part}}))
+    found = rows_of(capsys, str(tmp_path / "b.json"), "--published", "beir")
+    (row,) = (row for row in found if row[""] == AVERAGE)
+    assert float(row["ours: whole"]) == pytest.approx(0.11)
+    assert row["ours: part"] == ""
+
+
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv", "html"])
 @pytest.mark.parametrize("published", [NAMES[0], NAMES[2], "none"])
 def test_every_format(tmp_path, form, published):
