@@ -28,7 +28,7 @@ for file in "${files[@]}"; do
     SECONDS=0 status=0
     SMOKE=1 OUT=$folder SMOKE_ENCODER=$out/encoder "${command[@]}" >"$folder/log" 2>&1 || status=$?
     seconds=$SECONDS
-    find "$folder" -name '*.pt' -delete # 360 MB of each
+    find "$folder" \( -name '*.pt' -o -name '*.safetensors' \) -delete # up to 360 MB of each
     if [ "$status" = 0 ]; then
         printf '%-32s OK     %4d s\n' "$name" "$seconds"
     else

