@@ -19,7 +19,7 @@ def matrices(rows, inner, columns, dtype):
     return left.to(dtype), right.to(dtype)
 
 
-SHAPES = [(1, 1, 1), (1, 5, 3), (7, 3, 1), (64, 48, 33), (130, 257, 65)]
+SHAPES = [(1, 1, 1), (1, 5, 3), (7, 3, 1), (64, 48, 33), (130, 257, 65), (4, 0, 3)]
 # Of the terms' size: a sum of so many float32 products is no more exact.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
@@ -73,7 +73,7 @@ def test_linear_is_the_module(way, dtype):
 
 @pytest.mark.parametrize("is_strided", [False, True])
 @pytest.mark.parametrize("has_bias", [True, False])
-@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 5), (1, 5)])
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 5), (1, 5), (0, 5)])
 def test_affine_has_the_gradients_of_the_sums(way, shape, has_bias, is_strided):
     """Against sums in float64."""
     torch.manual_seed(0)
