@@ -66,13 +66,14 @@ class InfoCSECriterion(SimCSECriterion):
     """L_cl + lambda L_aux, or in the first stage L_mlm + L_aux (Wu et al., arXiv 2210.06432).
 
     L_aux is the loss of a few transformer layers that predict the masked words of a sentence from
-    H~ = [h, M^{>0}]: h the embedding of the sentence as it is, before SimCSE's MLP, M what a lower
-    layer of the encoder makes of its masked copy, a constant. Words are predicted by the encoder's
-    language-model head, whose word embeddings are constants to L_aux where they are the encoder's
-    own: it trains the encoder through h alone. L_rtd is that of a second such network, which tells
-    the words that are no longer the sentence's own (``criterions.detection``). L_aux and L_mlm are
-    means over the masked tokens of a worker's batch, L_rtd over its words. Logs ``cl_loss``,
-    ``aux_loss``, ``mlm_loss`` and ``rtd_loss`` too, base 2.
+    H~ = [h, M^{>0}]: h the embedding of the sentence as it is, before SimCSE's MLP (the CLS vector;
+    with ``--scl-embedding mean`` the mean), M what a lower layer of the encoder makes of its masked
+    copy, a constant. Words are predicted by the encoder's language-model head, whose word
+    embeddings are constants to L_aux where they are the encoder's own: it trains the encoder
+    through h alone. L_rtd is that of a second such network, which tells the words that are no
+    longer the sentence's own (``criterions.detection``). L_aux and L_mlm are means over the masked
+    tokens of a worker's batch, L_rtd over its words. Logs ``cl_loss``, ``aux_loss``, ``mlm_loss``
+    and ``rtd_loss`` too, base 2.
 
     Raises:
         ValueError: when built with an option out of its range, or with a task that masks nothing.
@@ -176,8 +177,9 @@ class InfoCSECriterion(SimCSECriterion):
         with reader.capture(model, net_input) as captured:
 
             def rebuild() -> dict[str, Tensor]:
+                vectors = captured.embedding().to(captured.features.dtype)
                 for network in self._networks:
-                    losses.update(network(bare, captured.features[:, 0], masked))
+                    losses.update(network(bare, vectors, masked))
                 return losses
 
             with further_forward(model, rebuild):

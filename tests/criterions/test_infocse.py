@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import scl_fairseq
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES
+from scl_fairseq.criterions.auxiliary import _cross_entropy
 from scl_fairseq.criterions.further_forward import further_forward
 from tests import runs, stock
 from tests.criterions.test_simcse import loops, mlp
@@ -37,21 +38,29 @@ def states_of(model, tokens, depth):
     return states[depth].transpose(0, 1)
 
 
+def rebuilt(head, vector, states):
+    """The head's layers on [h, M^{>0}] of one sentence, (T, C)."""
+    x = torch.stack([vector, *states[1:]])[None]
+    for module in head.layers:
+        x = layer(module, x, None)
+    return (x if head.layer_norm is None else head.layer_norm(x))[0]
+
+
 def auxiliary_loss(model, vectors, states, masked):
     """The printed formula: layers on [h, M^{>0}], a mean over the masked tokens, one by one."""
     head, lm_head = model.classification_heads["infocse_auxiliary"], model.encoder.lm_head
+    is_shared = lm_head.weight is model.encoder.sentence_encoder.embed_tokens.weight
+    weight = lm_head.weight.detach() if is_shared else lm_head.weight
     tokens, target = masked["src_tokens"], masked["target"]
     total, count = 0, 0
     for row in range(len(tokens)):
         length = int(tokens[row].ne(PAD).sum())
-        x = torch.stack([vectors[row], *states[row, 1:length]])[None]
-        for module in head.layers:
-            x = layer(module, x, None)
+        x = rebuilt(head, vectors[row], states[row, :length])
         for place in range(length):
             word = int(target[row, place])
             if word != PAD:
-                y = lm_head.layer_norm(lm_head.activation_fn(lm_head.dense(x[0, place])))
-                scores = lm_head.weight.detach() @ y + lm_head.bias
+                y = lm_head.layer_norm(lm_head.activation_fn(lm_head.dense(x[place])))
+                scores = weight @ y + lm_head.bias
                 total = total + torch.logsumexp(scores, 0) - scores[word]
                 count += 1
     assert count > 10
@@ -72,11 +81,9 @@ def detection_loss(model, generator, vectors, masked, special):
             words = [word for word in order if word not in special]
             edited[place] = words[0]
         states = states_of(model, edited[None], 1)[0].detach()
-        x = torch.stack([vector, *states[1:]])[None]
-        for module in head.layers:
-            x = layer(module, x, None)
+        x = rebuilt(head, vector, states)
         for place in range(1, len(tokens) - 1):
-            score = head.score.weight[0] @ x[0, place] + head.score.bias[0]
+            score = head.score.weight[0] @ x[place] + head.score.bias[0]
             replaced.append(bool(edited[place] != whole[place]))
             terms.append(F.softplus(-score if replaced[-1] else score))
     assert 0.1 < sum(replaced) / len(replaced) < 0.9
@@ -89,10 +96,18 @@ def mlm_loss(model, masked):
     return F.cross_entropy(logits, masked["target"][chosen])
 
 
-@pytest.mark.parametrize("packed", [[], ["--scl-packed"]])
-def test_the_second_stage_equals_the_formula(lines, packed):
+@pytest.mark.parametrize("arch", ["roberta", "roberta_prenorm"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *([], ["--scl-packed"], ["--untie-weights-roberta"]),
+        *(["--scl-embedding", "mean"], ["--scl-embedding", "mean", "--scl-packed"]),
+    ],
+    ids=" ".join,
+)
+def test_the_second_stage_equals_the_formula(lines, arch, flags):
     """Loss, and gradients of everything: views, masks, detached states, constant embeddings."""
-    built = make(lines, *STAGE_2, *packed)
+    built = make(lines, *STAGE_2, *flags, arch=arch)
     batch, model = built.batch(BATCH), built.model.train()
     assert len(batch["masked"]["target"]) == 16
     loss, size, log = built.criterion(model, batch)
@@ -100,7 +115,11 @@ def test_the_second_stage_equals_the_formula(lines, packed):
     found = gradients(model)
     model.zero_grad(set_to_none=True)
     tokens = batch["net_input"]["src_tokens"].repeat_interleave(2, dim=0)
-    vectors = model(tokens, features_only=True)[0][:, 0]
+    features = model(tokens, features_only=True)[0]
+    vectors = features[:, 0]
+    if "mean" in flags:
+        pairs = zip(features, tokens, strict=True)
+        vectors = torch.stack([states[text.ne(PAD)].mean(dim=0) for states, text in pairs])
     states = states_of(model, batch["masked"]["src_tokens"], 1).detach()
     aux = auxiliary_loss(model, vectors, states, batch["masked"])
     contrast = loops(mlp(model, vectors), 2)
@@ -166,6 +185,35 @@ def test_replaced_token_detection_equals_the_formula(lines, weight, packed):
     assert ("aux_loss" in log) == (weight > 0)
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     assert relative_difference(found, gradients(model)) < 1e-6
+
+
+@pytest.mark.parametrize("packed", [[], ["--scl-packed"]])
+@pytest.mark.parametrize("flags", [STAGE_1, STAGE_2, DETECTION])
+def test_a_batch_without_masked_words_has_nothing_to_rebuild(lines, flags, packed):
+    """Short sentences at a low rate; in float32, which has products of its own."""
+    built = make(lines, *flags, *packed)
+    batch, model = built.batch(BATCH), built.model.float().train()
+    target = batch["masked"]["target"]
+    batch["masked"]["src_tokens"] = torch.where(
+        target.ne(PAD), target, batch["masked"]["src_tokens"]
+    )
+    target.fill_(PAD)
+    loss, _, log = built.criterion(model, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert [float(log[name]) for name in ("aux_loss", "mlm_loss") if name in log] == [0] * (
+        1 + (flags is STAGE_1)
+    )
+    assert all(gradient.isfinite().all() for gradient in gradients(model).values())
+
+
+def test_words_in_half_precision_are_summed_in_float32():
+    logits = torch.randn(600, 50).half()
+    target = torch.randint(50, (600,))
+    loss = _cross_entropy(logits, target)
+    assert loss.dtype == torch.float32
+    expected = F.cross_entropy(logits.double(), target)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize(

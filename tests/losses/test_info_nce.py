@@ -112,6 +112,13 @@ def test_half_precision_and_zero_rows():
     assert (queries.grad[2] == 0).all()
 
 
+def test_autocast_leaves_the_products_in_full_precision():
+    queries, candidates = (rows(8, 16, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    alone = info_nce_loss(queries, candidates, temperature=0.01)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(info_nce_loss(queries, candidates, temperature=0.01), alone)
+
+
 def test_no_query_is_zero_and_part_of_the_graph():
     queries, candidates = rows(0, 4).requires_grad_(), rows(3, 4).requires_grad_()
     for reduction in ("sum", "mean"):
