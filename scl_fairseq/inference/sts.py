@@ -79,7 +79,7 @@ def evaluate_sts(
         on_progress: is told sentences done and in all.
 
     Raises:
-        ValueError: the model has no such vectors.
+        ValueError: the model has no such vectors, or some are not finite.
     """
     sentences = list(dict.fromkeys(text for one in sets for pair in one.pairs for text in pair))
     vectors, truncated = [], 0
@@ -88,6 +88,8 @@ def evaluate_sts(
     for start in range(0, len(sentences), EMBEDDED_AT_ONCE):
         part = sentences[start : start + EMBEDDED_AT_ONCE]
         vectors.append(model.embed(part, embedding).numpy())
+        if not np.isfinite(vectors[-1]).all():
+            raise ValueError(f"{checkpoint}: vectors are not finite; its training has diverged")
         truncated += model.truncated
         on_progress(start + len(part), len(sentences))
     table, row_of = np.concatenate(vectors), {text: row for row, text in enumerate(sentences)}

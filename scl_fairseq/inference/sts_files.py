@@ -123,7 +123,7 @@ def _aligned_rows(texts: Path, scores: Path) -> Iterator[tuple[str, str, float]]
             fields = line.split("\t")
             if len(fields) < 2:
                 raise ValueError(f"{texts}:{number}: 1 field, expected two sentences")
-            yield fields[0].strip(), fields[1].strip(), _score(scores, number, value)
+            yield _words(fields[0]), _words(fields[1]), _score(scores, number, value)
 
 
 def _benchmark_rows(path: Path) -> Iterator[tuple[str, str, float]]:
@@ -134,7 +134,7 @@ def _benchmark_rows(path: Path) -> Iterator[tuple[str, str, float]]:
                 f"{path}:{number}: {len(fields)} fields, expected genre, file, year, id, score and "
                 "two sentences"
             )
-        yield fields[5].strip(), fields[6].strip(), _score(path, number, fields[4])
+        yield _words(fields[5]), _words(fields[6]), _score(path, number, fields[4])
 
 
 def _sick_rows(path: Path) -> Iterator[tuple[str, str, float]]:
@@ -148,7 +148,7 @@ def _sick_rows(path: Path) -> Iterator[tuple[str, str, float]]:
         if len(fields) != len(header):
             raise ValueError(f"{path}:{number}: {len(fields)} fields, expected {len(header)}")
         first, second, score = (fields[place] for place in at)
-        yield first.strip(), second.strip(), _score(path, number, score)
+        yield _words(first), _words(second), _score(path, number, score)
 
 
 def _lines(path: Path) -> list[str]:
@@ -159,6 +159,11 @@ def _lines(path: Path) -> list[str]:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}:{line}: not UTF-8, expected UTF-8") from None
     return text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+
+
+def _words(text: str) -> str:
+    """As SentEval has them: with one space between."""
+    return " ".join(text.split())
 
 
 def _score(path: Path, number: int, text: str) -> float:

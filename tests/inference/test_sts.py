@@ -9,9 +9,18 @@ from scipy import stats
 import scl_fairseq
 from scl_fairseq.cli import evaluate
 from scl_fairseq.inference import sts
-from scl_fairseq.inference.sts_files import SUBSETS, TEST_SETS, read_sts
+from scl_fairseq.inference.sts_files import TEST_SETS, read_sts
 
 PAIRS = 12  # of each file
+# As SentEval's archive has them.
+YEARS = {
+    "STS12": ["MSRpar", "MSRvid", "SMTeuroparl", "surprise.OnWN", "surprise.SMTnews"],
+    "STS13": ["FNWN", "headlines", "OnWN"],
+    "STS14": ["deft-forum", "deft-news", "headlines", "images", "OnWN", "tweet-news"],
+    "STS15": ["answers-forums", "answers-students", "belief", "headlines", "images"],
+    "STS16": ["answer-answer", "headlines", "plagiarism", "postediting", "question-question"],
+}
+NOT_FREE = ("STS13", "SMT")  # SentEval reads it nowhere, but the task had it
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +40,15 @@ def folder(words, tmp_path_factory):
         second.append(rng.choice(words))  # equal sentences would be ranked by rounding
         return " ".join(first), " ".join(second), round(float(rng.uniform(0, 5)), 1)
 
-    for year, subsets in SUBSETS.items():
+    for year, subsets in YEARS.items():
         place = folder / "STS" / f"{year}-en-test"
         place.mkdir(parents=True)
-        for subset in subsets:
+        for subset in [*subsets, *([NOT_FREE[1]] if year == NOT_FREE[0] else [])]:
             rows = [pair() for _ in range(PAIRS)]
             scores = [
                 "" if year == "STS16" and at % 4 == 3 else row[2] for at, row in enumerate(rows)
             ]
-            text = "".join(f"{first}\t{second}\tsource\n" for first, second, _ in rows)
+            text = "".join(f" {first}\t{second} \tsource\n" for first, second, _ in rows)
             (place / f"STS.input.{subset}.txt").write_text(text)
             (place / f"STS.gs.{subset}.txt").write_text("".join(f"{s}\n" for s in scores))
     benchmark = folder / "STS" / "STSBenchmark"
@@ -59,14 +68,14 @@ def folder(words, tmp_path_factory):
 def read_by_hand(folder, name):
     """(first, second, score) of a set, from the files alone."""
     found = []
-    if name in SUBSETS:
+    if name in YEARS:
         place = folder / "STS" / f"{name}-en-test"
-        for subset in SUBSETS[name]:
+        for subset in YEARS[name]:
             texts = (place / f"STS.input.{subset}.txt").read_text().splitlines()
             scores = (place / f"STS.gs.{subset}.txt").read_text().splitlines()
             for text, score in zip(texts, scores, strict=True):
                 if score:
-                    found.append((*text.split("\t")[:2], float(score)))
+                    found.append((*map(str.strip, text.split("\t")[:2]), float(score)))
     elif name == "SICK-R":
         lines = (folder / "SICK" / "SICK_test_annotated.txt").read_text().splitlines()[1:]
         found = [(f[1], f[2], float(f[3])) for f in (line.split("\t") for line in lines)]
@@ -120,7 +129,8 @@ def test_sentevals_folders_are_found_from_either(folder, place):
     assert missing == []
     assert [one.name for one in found] == [*TEST_SETS, "STS-B dev"]
     sizes = {one.name: len(one.pairs) for one in found}
-    assert sizes["STS12"] == 5 * PAIRS
+    for year in ("STS12", "STS13", "STS14", "STS15"):
+        assert sizes[year] == len(YEARS[year]) * PAIRS
     assert sizes["STS16"] == 5 * PAIRS * 3 // 4
 
 
@@ -129,6 +139,35 @@ def test_a_set_of_equal_scores_is_zero_and_ties_share_ranks():
     similarities, scores = [0.1, 0.4, 0.4, 0.9], [0.0, 1.0, 2.0, 2.0]
     ranks = [1, 2.5, 2.5, 4], [1, 2, 3.5, 3.5]
     assert sts.spearman(similarities, scores) == pytest.approx(100 * np.corrcoef(*ranks)[0, 1])
+
+
+def test_words_have_one_space_between(folder, tmp_path):
+    place = damaged(
+        folder,
+        tmp_path,
+        "STS/STSBenchmark/sts-test.csv",
+        lambda text: text.replace(" ", " \u00a0 "),
+    )
+    (found,), _ = read_sts(place)
+    (other, *_) = (one for one in read_sts(folder)[0] if one.name == "STS-B")
+    assert found.pairs == other.pairs
+
+
+def test_vectors_that_are_not_finite_are_no_score(tiny, folder, tmp_path, monkeypatch, capsys):
+    from scl_fairseq.inference.hub import SentenceModel
+
+    original = SentenceModel.embed
+
+    def embed(self, *arguments):
+        vectors = original(self, *arguments)
+        vectors[1, 2] = float("nan")
+        return vectors
+
+    monkeypatch.setattr(SentenceModel, "embed", embed)
+    out = tmp_path / "scores.json"
+    assert evaluate.main([str(tiny.encoder), "--sts", str(folder), "--json", str(out)]) == 2
+    assert "model.pt: vectors are not finite; its training has diverged" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_zero_vector_is_alike_nothing():
