@@ -4,8 +4,8 @@
 #
 # usage: examples/infocse/run.sh [FAIRSEQ-TRAIN OPTION ...]
 #
-# environment: the variables below; SMOKE=1 runs it small on a CPU (README.md). A training that has
-# ended is not run again.
+# environment: the variables below, and those of train.sh; SMOKE=1 runs it small on a CPU (README.md). A
+# training that has ended is not run again; OUT is for one encoder, text, seed and set of options.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
@@ -19,27 +19,39 @@ ABLATIONS=${ABLATIONS:-}
 SEED=${SEED:-1}
 export GPUS=${GPUS:-1} LAMBDA=${LAMBDA:-0.005} SEED OUT DATA=$FOLDER/text-bin ENCODER=$FOLDER/encoder
 
-[ -z "$SMOKE" ] || HUGGINGFACE=embedded
+text=${TEXT:-"$NUM_LINES sentences of GLUE"}
+if [ -n "$SMOKE" ]; then
+    HUGGINGFACE=embedded TEXT=$FOLDER/text STS=$FOLDER/text/sts text="generated text"
+    PYTHONPATH=$ROOT python "$ROOT/examples/infocse/text.py" --smoke "$TEXT"
+fi
+[ -e "$STS/STSBenchmark/sts-dev.csv" ] || [ -e "$STS/STS/STSBenchmark/sts-dev.csv" ] ||
+    fail "$STS has no STSBenchmark/sts-dev.csv, by which checkpoints are chosen; STS=... names" \
+        "SentEval's data/downstream"
+made_as="encoder $HUGGINGFACE, $text, seed $SEED, lambda $LAMBDA, ${STAGE_1_EPOCHS:-8} epochs of stage 1,"
+made_as+=" ${EPOCHS:-1} of the others${*:+, $*}"
+[ "$(cat "$FOLDER/made-as" 2>/dev/null || echo "$made_as")" = "$made_as" ] ||
+    fail "$FOLDER is of $(cat "$FOLDER/made-as"), and this call of $made_as; OUT=... names another folder"
+
 if [ "$HUGGINGFACE" = embedded ]; then
     embedded_encoder
-elif [ ! -e "$ENCODER/options" ]; then
-    mkdir -p "$FOLDER"
-    run scl-convert "$HUGGINGFACE" "$ENCODER" | tee "$ENCODER.log"
-    sed -n 's/^ *--arch/--arch/p' "$ENCODER.log" >"$ENCODER/options"
 fi
 export ENCODER
-if [ -n "$SMOKE" ]; then
-    TEXT=$FOLDER/text STS=$FOLDER/text/sts
-    PYTHONPATH=$ROOT python "$ROOT/examples/infocse/text.py" --smoke "$TEXT"
-elif [ -z "$TEXT" ]; then
-    TEXT=$FOLDER/text
-    [ -e "$TEXT/train.txt" ] ||
+if [ ! -e "$FOLDER/made-as" ]; then
+    mkdir -p "$FOLDER"
+    if [ "$HUGGINGFACE" != embedded ]; then
+        run scl-convert "$HUGGINGFACE" "$ENCODER" | tee "$ENCODER.log"
+        sed -n 's/^ *--arch/--arch/p' "$ENCODER.log" >"$ENCODER/options"
+    fi
+    if [ -z "$TEXT" ]; then
+        TEXT=$FOLDER/text
         PYTHONPATH=$ROOT python "$ROOT/examples/infocse/text.py" "$GLUE" "$TEXT" "$NUM_LINES"
+    fi
+    BPE=gpt2
+    [ ! -e "$ENCODER/vocab.txt" ] || BPE=wordpiece
+    run scl-preprocess --task lines --data-dir "$TEXT" --bpe "$BPE" --bpe-dir "$ENCODER" \
+        --destdir "$DATA"
+    echo "$made_as" >"$FOLDER/made-as"
 fi
-BPE=gpt2
-[ ! -e "$ENCODER/vocab.txt" ] || BPE=wordpiece
-[ -e "$DATA/train.idx" ] || run scl-preprocess --task lines --data-dir "$TEXT" --bpe "$BPE" \
-    --bpe-dir "$ENCODER" --destdir "$DATA"
 
 # trained NAME STAGE FROM [OPTION ...]: train it, and see which checkpoint is best on STS-B's dev set
 trained() {
@@ -66,6 +78,8 @@ report() {
     run scl-evaluate "${paths[@]}" --name "${names[@]}" --sts "$STS" --embedding cls mean \
         --json "$FOLDER/$1.json"
     run scl-report "$FOLDER/$1.json" --published "$1" ${title[@]+"${title[@]}"} --out "$FOLDER/$1.md"
+    printf '\n- %s\n' "Ours: $made_as. The checkpoint of each training is the best on STS-B's dev set by CLS." \
+        >>"$FOLDER/$1.md"
     [ "$HUGGINGFACE" != embedded ] || about_embedded "$FOLDER/$1.md"
     cat "$FOLDER/$1.md"
 }

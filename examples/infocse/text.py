@@ -68,11 +68,16 @@ def main() -> None:
     """Write what the command line asks for."""
     if len(sys.argv) == 3 and sys.argv[1] == "--smoke":
         write_smoke(Path(sys.argv[2]))
-    elif len(sys.argv) == 4:
+    elif len(sys.argv) == 4 and sys.argv[3].isdecimal():
         count = int(sys.argv[3])
-        write_lines(Path(sys.argv[2]), of_glue(Path(sys.argv[1]), count), count)
+        try:
+            write_lines(Path(sys.argv[2]), of_glue(Path(sys.argv[1]), count), count)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
     else:
-        sys.exit(__doc__.split("\n\n")[1])
+        print(__doc__.split("\n\n")[1], file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ IFS=' ' read -r -a MODEL <"$ENCODER/options"
 if [ "$GPUS" = 0 ]; then
     GPUS=1 PRECISION=(--cpu --scl-packed)
 fi
-# One GPU takes a large batch in parts: L_aux and L_mlm are sums over sentences.
+# One GPU takes a large batch in parts. L_aux and L_mlm are means over the masked tokens of a part,
+# which weigh as much as its sentences; nothing is contrasted in stage 1.
 BATCH=$((TOTAL_BATCH / GPUS < 128 ? TOTAL_BATCH / GPUS : 128))
 share_batch "$TOTAL_BATCH"
 plan_updates "$TOTAL_BATCH"

@@ -20,7 +20,12 @@ case "${0##*/}" in
     "$FAIL") exit "$CODE" ;;
     scl-report) mkdir -p "${last%/*}" && echo "the report" > "$last" ;;
     fairseq-train) while [ "$1" != --save-dir ]; do shift; done
-        mkdir -p "$2" ;;
+        mkdir -p "$2" && touch "$2/checkpoint_last.pt" ;;
+    scl-convert) mkdir -p "$last" && touch "$last/model.pt" && echo "  --arch roberta" ;;
+    scl-evaluate) first=$1
+        while [ "$1" != --json ]; do shift; done
+        echo '{"checkpoints": [{"path": "'"$first"'", "embedding": "cls",
+            "spearman": {"STS-B dev": 80}}]}' > "$2" ;;
     scl-sample) while [ "$1" != --num-samples ]; do shift; done
         for ((i = 0; i < $2; i++)); do mkdir -p "$last/sample$i"; done ;;
     scl-preprocess) mkdir -p "$last/label" && touch "$last/label/test.idx" ;;
@@ -30,7 +35,7 @@ COMMANDS = (
     *("fairseq-train", "fairseq-validate", "fairseq-hydra-train"),
     *("torchrun", "srun"),
     *("scl-sample", "scl-augment", "scl-preprocess", "scl-sweep", "scl-report", "scl-plot"),
-    *("scl-convert",),
+    *("scl-convert", "scl-evaluate"),
 )
 
 

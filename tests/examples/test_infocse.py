@@ -1,6 +1,7 @@
 """The recipe of sentence embeddings: its text, its lines, and which checkpoint it takes."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -107,6 +108,92 @@ def test_hyper_parameters(recipe, tiny, lines, tmp_path, stage, gpus, expected):
     common |= {"no_save_optimizer_state": False}  # without it an interrupted training begins anew
     for name, value in {**common, **expected}.items():
         assert parsed[name] == value, name
+
+
+@pytest.fixture
+def table(recipe, glue, lines, tmp_path):
+    """``table(*options, **environment)``: the whole recipe on stand-ins."""
+    (tmp_path / "sts" / "STSBenchmark").mkdir(parents=True)
+    (tmp_path / "sts" / "STSBenchmark" / "sts-dev.csv").touch()
+    shutil.copytree(lines.data, tmp_path / "outputs" / "infocse" / "text-bin")
+
+    def run(*options, **environment):
+        given = {"GLUE": glue, "NUM_LINES": 100, "HUGGINGFACE": "bert", "STS": tmp_path / "sts"}
+        return recipe("infocse/run.sh", *options, **{**given, **environment})
+
+    return run
+
+
+def trainings(done):
+    """By the names of their folders."""
+    assert done.code == 0, done.errors
+    parsed = [parse_training(call) for call in done.calls if call[0] == "fairseq-train"]
+    return {one.save_dir.removeprefix("outputs/infocse/runs/"): one for one in parsed}
+
+
+def test_the_trainings_of_the_table(table):
+    found = trainings(table("--dropout", "0.2", ABLATIONS=1))
+    rates = (10, 15, 20, 25, 30, 35, 45)
+    first = "outputs/infocse/runs/stage-1/checkpoint_last.pt"
+    before = "outputs/infocse/encoder/model.pt"
+    # What tells a training from stage 2, and where it starts.
+    changes = {
+        "simcse": (before, {"criterion": "simcse"}),
+        "stage-1": (before, {"infocse_contrast": 0, "infocse_lambda": 1, "infocse_mlm": 1}),
+        "stage-2": (first, {}),
+        "without-stage-1": (before, {}),
+        "without-detach": (first, {"infocse_no_detach": True}),
+        "without-mlm": (first, {"infocse_lambda": 0}),
+        "without-contrast": (first, {"infocse_contrast": 0}),
+        "rtd": (first, {"infocse_lambda": 0, "infocse_rtd": 0.005}),
+        "rtd-and-mlm": (first, {"infocse_rtd": 0.005}),
+        **{f"mask-rate-{rate}": (first, {"mask_rate": rate / 100}) for rate in rates},
+    }
+    assert [*found] == [*changes]
+    stage_2 = {"criterion": "infocse", "mask_rate": 0.4, "dropout": 0.2, "seed": 1}
+    stage_2 |= {"infocse_lambda": 0.005, "infocse_contrast": 1, "infocse_mlm": 0, "infocse_rtd": 0}
+    stage_2 |= {"infocse_no_detach": False}
+    for name, (start, change) in changes.items():
+        parsed = vars(found[name])
+        assert parsed["finetune_from_model"] == start, name
+        for option, value in {**stage_2, **change}.items():
+            assert parsed.get(option, value) == value, (name, option)
+
+
+def test_what_was_made_stays_and_is_not_taken_for_another(table):
+    done = table()
+    assert [*trainings(done)] == ["simcse", "stage-1", "stage-2"]
+    named = [call for call in done.calls if call[0] == "scl-evaluate" and "--name" in call]
+    assert [call[call.index("--name") + 1 :][:3] for call in named] == [
+        ["no training", "SimCSE", "InfoCSE"]
+    ]
+    again = table()
+    assert not {"scl-convert", "scl-preprocess", "fairseq-train"} & {c[0] for c in again.calls}
+    others = [{"SEED": 2}, {"LAMBDA": 1}, {"NUM_LINES": 99}, {"HUGGINGFACE": "roberta"}]
+    others += [{"STAGE_1_EPOCHS": 1}, {"EPOCHS": 2}, {"TEXT": "elsewhere"}]
+    for other in others:
+        done = table(**other)
+        assert (done.code, done.calls) == (2, [])
+        assert "outputs/infocse is of encoder bert, 100 sentences of GLUE, seed 1" in done.errors
+        assert done.errors.count("\n") == 1
+    assert table("--dropout", "0.2").code == 2
+
+
+def test_without_a_dev_set_nothing_is_trained(table, tmp_path):
+    done = table(STS="nowhere")
+    assert (done.code, done.calls) == (2, [])
+    assert "nowhere has no STSBenchmark/sts-dev.csv" in done.errors
+    (tmp_path / "up").mkdir()
+    (tmp_path / "sts").rename(tmp_path / "up" / "STS")
+    assert table(STS=tmp_path / "up").code == 0
+
+
+def test_too_few_sentences_are_told_and_more_are_taken(table):
+    done = table(NUM_LINES=101)
+    assert done.code == 2
+    assert "1100 different sentences, fewer than 1101" in done.errors
+    assert done.errors.count("\n") == 1
+    assert table().code == 0
 
 
 @pytest.mark.parametrize(
