@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.infocse.retrieval_data import FILES
 from scl_fairseq.data.versions import installed
 from scl_fairseq.files import file_sha256, write_text
 
+FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
 DEPTH = 10
 PACKAGES = ("beir", "sentence-transformers", "transformers", "torch", "numpy")
 
@@ -31,6 +31,7 @@ def data_sets(folder: Path) -> dict[str, list[Path]]:
 
     Raises:
         FileNotFoundError: there are none, or one lacks a file.
+        ValueError: judgements without a header.
     """
     found = {}
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
@@ -45,20 +46,34 @@ def data_sets(folder: Path) -> dict[str, list[Path]]:
         for name in FILES:
             if not (part / name).is_file():
                 raise FileNotFoundError(f"{part / name} is missing")
+        with open(part / FILES[2], encoding="utf-8") as file:
+            header = file.readline().rstrip("\n").split("\t")
+        if len(header) != 3 or header[2].isdecimal():  # beir takes any first line for a header
+            raise ValueError(f"{part / FILES[2]}:1: expected query-id, corpus-id, score")
     return found
 
 
 def ndcg(model: Any, part: Path) -> float:
-    """By cosines, 0 to 1, of a loaded ``beir.retrieval.models.SentenceBERT``."""
+    """By cosines, 0 to 1, of a loaded ``beir.retrieval.models.SentenceBERT``.
+
+    Raises:
+        ValueError: the package cannot work on such a data set.
+    """
     from beir.datasets.data_loader import GenericDataLoader
     from beir.retrieval.evaluation import EvaluateRetrieval
     from beir.retrieval.search.dense import DenseRetrievalExactSearch
 
-    corpus, queries, judged = GenericDataLoader(str(part)).load("test")
     search = DenseRetrievalExactSearch(model, show_progress_bar=sys.stderr.isatty())
     retriever = EvaluateRetrieval(search, k_values=[DEPTH], score_function="cos_sim")
-    results = retriever.retrieve(corpus, queries)
-    return retriever.evaluate(judged, results, [DEPTH])[0][f"NDCG@{DEPTH}"]
+    try:
+        corpus, queries, judged = GenericDataLoader(str(part)).load("test")
+        if len(queries) < 2 or not all(isinstance(row["title"], str) for row in corpus.values()):
+            raise ValueError("it wants two judged queries, and a title in each row of the corpus")
+        results = retriever.retrieve(corpus, queries)
+        return retriever.evaluate(judged, results, [DEPTH])[0][f"NDCG@{DEPTH}"]
+    except (LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{part}: BEIR's package cannot work on it: {reason}") from error
 
 
 def evaluate(path: Path, folder: Path, models: dict[str, Path]) -> None:

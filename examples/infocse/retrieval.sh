@@ -19,11 +19,12 @@ HUGGINGFACE=${HUGGINGFACE:-} # embedded: the report says how that encoder was tr
 if [ -n "$SMOKE" ]; then
     BEIR=$FOLDER/beir HUGGINGFACE=embedded
     PYTHONPATH=$ROOT python "$ROOT/examples/infocse/retrieval_data.py" --smoke "$BEIR"
-    if [ $# = 0 ]; then
+    if [ $# = 0 ] && [ ! -e "$FOLDER/sts.json" ]; then
         embedded_encoder
         set -- "no training=$ENCODER/model.pt"
     fi
-elif [ $# = 0 ]; then
+fi
+if [ $# = 0 ]; then
     [ -e "$FOLDER/sts.json" ] || fail "$FOLDER/sts.json is missing; examples/infocse/run.sh writes" \
         "it, or name checkpoints: examples/infocse/retrieval.sh NAME=CHECKPOINT"
     while IFS= read -r given; do set -- "$@" "$given"; done < <(python -c 'import json, sys
@@ -31,15 +32,20 @@ for one in json.load(open(sys.argv[1], encoding="utf-8"))["checkpoints"]:
     if one["embedding"] == "cls":
         print(one["name"], one["path"], sep="=")' "$FOLDER/sts.json")
 fi
-[ -d "$BEIR" ] || fail "$BEIR is missing; put BEIR's data sets there, BEIR=... names another folder"
+[ -n "$(find "$BEIR" -maxdepth 3 -name corpus.jsonl -print -quit 2>/dev/null)" ] ||
+    fail "$BEIR has no data set; put those of BEIR there, BEIR=... names another folder"
 
-models=()
+models=() folders=' '
 for given; do
     name=${given%%=*} checkpoint=${given#*=}
-    if [ "$name" = "$given" ] || [ ! -e "$checkpoint" ]; then
+    if [ -z "$name" ] || [ "$name" = "$given" ] || [ ! -e "$checkpoint" ]; then
         fail "$given is not NAME=CHECKPOINT with a checkpoint that is there"
     fi
-    exported=$FOLDER/exported/${name//[^A-Za-z0-9._-]/-}-$EMBEDDING
+    exported=${name//[\/[:space:]]/-}-$EMBEDDING
+    [[ $folders != *" $exported "* ]] ||
+        fail "$name: another of the names stands for the folder $exported too; choose another name"
+    folders+="$exported "
+    exported=$FOLDER/exported/$exported
     run scl-convert --to sentence-transformers --pooling "$EMBEDDING" "$checkpoint" "$exported"
     models+=("$name ($EMBEDDING)=$exported")
 done

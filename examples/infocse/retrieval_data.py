@@ -19,7 +19,7 @@ from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.files import write_text
 
-FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
+NAMES = ("corpus.jsonl", "queries.jsonl", "qrels")
 
 
 def write_qnli(source: Path, folder: Path) -> None:
@@ -48,32 +48,39 @@ def write_smoke(folder: Path) -> None:
 
 
 def _write(folder: Path, documents: Sequence[str], answered: dict[str, set[int]]) -> None:
-    """A data set: texts, and for each query the places of those that answer it."""
+    """A data set: texts, and for each query the places of those that answer it.
+
+    Raises:
+        FileExistsError: there is something else in the folder.
+    """
+    if folder.exists() and {path.name for path in folder.iterdir()} - {*NAMES}:
+        raise FileExistsError(f"{folder} holds other files, and is left as it is")
     corpus = ({"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(documents))
     queries = ({"_id": f"q{i}", "text": text} for i, text in enumerate(answered))
     judged = [(i, d) for i, found in enumerate(answered.values()) for d in sorted(found)]
-    lines = (
-        map(json.dumps, corpus),
-        map(json.dumps, queries),
-        ["query-id\tcorpus-id\tscore", *(f"q{i}\td{d}\t1" for i, d in judged)],
-    )
-    for name, text in zip(FILES, lines, strict=True):
-        write_text(folder / name, "".join(f"{line}\n" for line in text))
+    files = {
+        "corpus.jsonl": map(json.dumps, corpus),
+        "queries.jsonl": map(json.dumps, queries),
+        "qrels/test.tsv": ["query-id\tcorpus-id\tscore", *(f"q{i}\td{d}\t1" for i, d in judged)],
+    }
+    for name, lines in files.items():
+        write_text(folder / name, "".join(f"{line}\n" for line in lines))
+    print(f"wrote {folder}: {len(documents)} texts, {len(answered)} queries, {len(judged)} answers")
 
 
 def main() -> None:
     """Write what the command line asks for."""
     arguments = sys.argv[1:]
-    if len(arguments) == 2 and arguments[0] == "--smoke":
-        write_smoke(Path(arguments[1]))
-    elif len(arguments) == 3 and arguments[0] == "--qnli":
-        try:
+    try:
+        if len(arguments) == 2 and arguments[0] == "--smoke":
+            write_smoke(Path(arguments[1]))
+        elif len(arguments) == 3 and arguments[0] == "--qnli":
             write_qnli(Path(arguments[1]), Path(arguments[2]))
-        except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+        else:
+            print(__doc__.split("\n\n")[1], file=sys.stderr)
             sys.exit(2)
-    else:
-        print(__doc__.split("\n\n")[1], file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

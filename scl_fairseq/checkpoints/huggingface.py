@@ -146,7 +146,8 @@ def _notes(architecture: Architecture, has_mlm_head: bool) -> tuple[str, ...]:
     if not has_mlm_head:
         notes.append(
             "The source has no masked-language-model head. fairseq requires one, so model.pt "
-            "holds an untrained one (fixed seed); fine-tuning a classifier does not use it."
+            "holds an untrained one (fixed seed); fine-tuning a classifier does not use it, the "
+            "first stage of infocse trains it."
         )
     elif architecture.family == "roberta" and architecture.activation_fn != "gelu":
         notes.append(

@@ -30,7 +30,7 @@ def _parser() -> Parser:
         type=Path,
         metavar="RESULTS",
         help="the --out folder of a scl-sweep, or its results.jsonl; several are put together; or "
-        "files of scl-evaluate --sts --json",
+        "files of scl-evaluate --sts --json, or of examples/infocse/retrieval.sh",
     )
     parser.add_argument(
         "--format",

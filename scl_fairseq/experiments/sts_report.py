@@ -74,6 +74,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
             for one in record["checkpoints"]
         ]
     except (LookupError, TypeError, AttributeError, ValueError) as error:
+        if "beir" in record:
+            raise ValueError(
+                f"{path} has scores on BEIR, which go with --published beir"
+            ) from error
         raise ValueError(f"{path} is not what scl-evaluate --sts --json writes") from error
 
 
@@ -90,9 +94,12 @@ def _record(path: Path) -> dict[str, Any]:
 def _summary(paths: Sequence[Path]) -> Iterator[str]:
     yield f"Scores: {', '.join(map(str, paths))}."
     for path in paths:
-        versions = _record(path).get("versions")
+        record = _record(path)
+        versions = record.get("versions")
         if isinstance(versions, dict):
-            yield f"{path.name}: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."
+            yield f"{path}: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."
+        if "metric" in record:
+            yield f"{path}: {record['metric']}."
 
 
 def _columns(first: Sequence[str], others: Sequence[str]) -> tuple[Column, ...]:
@@ -146,8 +153,12 @@ def _beir_table(paths: Sequence[Path]) -> Table:
                 name: {data: float(value) for data, value in scores.items()}
                 for name, scores in record.items()
             }
+            if not all(0 <= value <= 1 for one in ours.values() for value in one.values()):
+                raise ValueError("nDCG is 0 to 1")
         except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no {{'beir': {{MODEL: {{DATA: nDCG}}}}}}") from error
+            raise ValueError(
+                f"{path} holds no {{'beir': {{MODEL: {{DATA: nDCG from 0 to 1}}}}}}"
+            ) from error
     for one in ours.values():
         if set(BEIR_SETS) <= set(one):
             one[AVERAGE] = statistics.fmean(one[name] for name in BEIR_SETS)
@@ -161,5 +172,8 @@ def _beir_table(paths: Sequence[Path]) -> Table:
         for name in dict.fromkeys(data)
     )
     columns = _columns(("",), [*(f"ours: {name}" for name in ours), *BEIR_METHODS])
-    note = f"An average of ours is there where all {len(BEIR_SETS)} sets are."
+    note = (
+        f"An average of ours is there where all {len(BEIR_SETS)} sets above it are; sets below it "
+        "are not of the published table. Another encoder or other texts are no reproduction."
+    )
     return Table("beir", "BEIR, nDCG", columns, lines, (note, *NOTES[BEIR]))

@@ -93,6 +93,25 @@ def test_questions_of_qnli(tmp_path):
     assert judged == {"q0": {"d0": 1, "d2": 1}, "q1": {"d0": 1}}
 
 
+def test_generated_sets_leave_other_files_alone(tmp_path, monkeypatch, capsys):
+    def make(folder):
+        monkeypatch.setattr(sys, "argv", ["retrieval_data.py", "--smoke", str(folder)])
+        retrieval_data.main()
+
+    make(tmp_path / "beir")
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    make(tmp_path / "beir")
+    assert {path: path.read_bytes() for path in first} == first
+    assert "halves: 20 texts, 20 queries, 20 answers" in capsys.readouterr().out
+    (tmp_path / "other" / "halves").mkdir(parents=True)
+    (tmp_path / "other" / "halves" / "mine").touch()
+    with pytest.raises(SystemExit) as stopped:
+        make(tmp_path / "other")
+    assert stopped.value.code == 2
+    assert "halves holds other files, and is left as it is" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "other").rglob("*")] == ["halves", "mine"]
+
+
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["retrieval.py", *map(str, arguments)])
     retrieval.main()
@@ -154,11 +173,32 @@ def test_what_is_scored_stays_and_what_changed_does_not(model, beir, tmp_path, m
     assert json.loads(scores.read_text())["beir"] == {"mine": changed, "second": changed}
 
 
+def rewrite(path, start):
+    """Leave out what begins so, of JSON its title, or of a name all but its judgements."""
+    lines = path.read_text().splitlines(keepends=True)
+    if start == "{":
+        lines[3] = lines[3][1:]
+    elif start.startswith("{"):
+        lines = [line.replace('"title": "", ', "") for line in lines]
+    elif start == "query-id":
+        lines = lines[1:]
+    else:
+        lines = [lines[0], *(line for line in lines if line.startswith(start))]
+    path.write_text("".join(lines))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda beir: shutil.rmtree(beir), "has no data set of BEIR"),
         (lambda beir: (beir / "parts/two/queries.jsonl").unlink(), "two/queries.jsonl is missing"),
+        (
+            lambda beir: rewrite(beir / "own/qrels/test.tsv", "query-id"),
+            "test.tsv:1: expected query",
+        ),
+        (lambda beir: rewrite(beir / "own/corpus.jsonl", "{"), "own: BEIR's package cannot work"),
+        (lambda beir: rewrite(beir / "own/qrels/test.tsv", "q1\t"), "wants two judged queries"),
+        (lambda beir: rewrite(beir / "own/corpus.jsonl", '{"_id": "d0"'), "wants two judged"),
         (lambda beir: None, "mine=nowhere is no folder of sentence-transformers"),
         (lambda beir: (beir / ".." / "beir.json").write_text("{"), "beir.json is no JSON"),
         (lambda beir: (beir / ".." / "beir.json").write_text("[]"), "beir.json holds no scores"),
@@ -171,10 +211,11 @@ def test_bad_input(model, beir, tmp_path, monkeypatch, capsys, spoil, message):
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, tmp_path / "beir.json", beir, f"mine={given}")
     assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert message in error
-    assert error.count("\n") == 1
+    error = capsys.readouterr().err  # after transformers' progress, where a model was loaded
+    assert error.splitlines()[-1].startswith("error: ")
+    assert message in error.splitlines()[-1]
+    assert error.count("error: ") == 1
+    assert "Traceback" not in error
     assert before == {path: path.read_bytes() for path in tmp_path.glob("*.json")}
 
 
@@ -183,6 +224,11 @@ def test_a_wrong_call_says_how_to_call(monkeypatch, capsys):
         run(monkeypatch, "beir.json", "beir", "no-name")
     assert stopped.value.code == 2
     assert "retrieval.py SCORES BEIR NAME=MODEL" in capsys.readouterr().err
+
+
+def empty_set(folder):
+    (folder / "beir" / "empty").mkdir(parents=True)
+    (folder / "beir" / "empty" / "corpus.jsonl").touch()
 
 
 def test_the_recipe_takes_what_was_scored_on_sts(recipe, tmp_path):
@@ -194,20 +240,20 @@ def test_the_recipe_takes_what_was_scored_on_sts(recipe, tmp_path):
     scores = tmp_path / "outputs" / "infocse" / "sts.json"
     scores.parent.mkdir(parents=True)
     scores.write_text(json.dumps({"checkpoints": checkpoints}))
-    (tmp_path / "beir").mkdir()
+    empty_set(tmp_path)
     done = recipe("infocse/retrieval.sh", EMBEDDING="mean")
     exported = "outputs/infocse/exported/no-training-mean"
     to = ["--to", "sentence-transformers", "--pooling", "mean"]
     assert done.calls == [["scl-convert", *to, "one.pt", exported]]
     assert done.code == 2
-    assert "error: beir has no data set of BEIR" in done.errors
+    assert "error: beir/empty/queries.jsonl is missing" in done.errors
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "outputs/infocse/sts.json is missing; examples/infocse/run.sh writes it"),
-        (["one.pt"], "beir is missing; put BEIR's data sets there"),
+        (["one.pt"], "beir has no data set; put those of BEIR there"),
     ],
 )
 def test_what_is_missing_is_one_line(recipe, arguments, message):
@@ -217,8 +263,20 @@ def test_what_is_missing_is_one_line(recipe, arguments, message):
     assert done.errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("names", [("a b", "a-b"), ("a", "a")])
+def test_two_models_do_not_share_a_folder(recipe, tmp_path, names):
+    empty_set(tmp_path)
+    (tmp_path / "one.pt").touch()
+    done = recipe("infocse/retrieval.sh", *(f"{name}=one.pt" for name in names))
+    assert done.code == 2
+    assert f"{names[1]}: another of the names stands for the folder" in done.errors
+    assert len(done.calls) == 1
+    done = recipe("infocse/retrieval.sh", "모델=one.pt", "실험=one.pt")
+    assert [call[-1].split("/")[-1] for call in done.calls] == ["모델-cls", "실험-cls"]
+
+
 def test_an_argument_without_a_checkpoint_is_refused(recipe, tmp_path):
-    (tmp_path / "beir").mkdir()
+    empty_set(tmp_path)
     done = recipe("infocse/retrieval.sh", "mine=nowhere.pt")
     assert (done.code, done.calls) == (2, [])
     assert "mine=nowhere.pt is not NAME=CHECKPOINT with a checkpoint that is there" in done.errors

@@ -95,6 +95,15 @@ def test_beir(tmp_path, capsys):
     assert rows["fever"]["ours: mine"] == ""
 
 
+def test_the_report_says_what_the_numbers_are(tmp_path, capsys):
+    record = {"beir": {"mine": {"nq": 0.5}}, "metric": "nDCG@10 of cosines"}
+    (tmp_path / "b.json").write_text(json.dumps(record))
+    assert report.main([str(tmp_path / "b.json"), "--published", "beir"]) == 0
+    shown = capsys.readouterr().out
+    assert "b.json: nDCG@10 of cosines." in shown
+    assert "no reproduction" in shown
+
+
 def test_an_average_over_beir_is_of_all_its_sets(tmp_path, capsys):
     whole = {name: 0.1 for name in BEIR_NUMBERS if name != AVERAGE} | {"fever": 0.24, "own": 0.9}
     part = {name: value for name, value in whole.items() if name != "fever"}
@@ -123,6 +132,8 @@ def test_every_format(tmp_path, form, published):
         ('{"checkpoints": [{}]}', [], "is not what scl-evaluate --sts --json writes"),
         ('{"checkpoints": []}', ["--published", "few-shot"], "--published few-shot is of sweeps"),
         ('{"checkpoints": []}', ["--published", "beir"], "holds no {'beir'"),
+        ('{"beir": {"a": {"nq": 31.2}}}', ["--published", "beir"], "nDCG from 0 to 1"),
+        ('{"beir": {"a": {"nq": 0.3}}}', [], "scores on BEIR, which go with --published beir"),
     ],
 )
 def test_bad_input(tmp_path, capsys, text, arguments, message):
