@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.data.versions import installed
+from scl_fairseq.experiments.sts_report import read_record
 from scl_fairseq.files import file_sha256, write_text
 
 FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
@@ -86,15 +87,15 @@ def evaluate(path: Path, folder: Path, models: dict[str, Path]) -> None:
         from beir.retrieval.models import SentenceBERT
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is missing; it comes with: pip install '.[beir]'") from None
-    record = {"beir": {}, "made-of": {}, **(_read(path) if path.exists() else {})}
+    record = {"beir": {}, "made-of": {}, **(read_record(path) if path.exists() else {})}
     record |= {"metric": f"nDCG@{DEPTH} of cosines", "versions": installed(PACKAGES)}
     data = {name: _digest(parts, FILES) for name, parts in sets.items()}
     for name, place in models.items():
-        model, loaded = _digest([place], _files_of(place)), None
+        weights, loaded = _digest([place], _files_of(place)), None
         made_of = record["made-of"].get(name, {})
         # Scores on data that is not here now stay too, if they are of this model.
         made_of = {
-            of: made for of, made in made_of.items() if made == [model, data.get(of, made[1])]
+            of: made for of, made in made_of.items() if made == [weights, data.get(of, made[1])]
         }
         scores = {of: score for of, score in record["beir"].get(name, {}).items() if of in made_of}
         record["beir"][name], record["made-of"][name] = scores, made_of
@@ -102,19 +103,9 @@ def evaluate(path: Path, folder: Path, models: dict[str, Path]) -> None:
             if of not in scores:
                 loaded = loaded or SentenceBERT(str(place))
                 scores[of] = statistics.fmean(ndcg(loaded, part) for part in parts)
-                made_of[of] = [model, data[of]]
+                made_of[of] = [weights, data[of]]
                 write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
             print(f"{name}, {of}: {scores[of]:.4f}", flush=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} holds no scores")
-    return record
 
 
 def _files_of(model: Path) -> list[str]:

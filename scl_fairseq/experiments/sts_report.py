@@ -62,7 +62,7 @@ def build(paths: Sequence[Path], published: str | None) -> Report:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    record = _record(path)
+    record = read_record(path)
     try:
         return [
             {
@@ -81,7 +81,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is not what scl-evaluate --sts --json writes") from error
 
 
-def _record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """What a file of scores holds.
+
+    Raises:
+        ValueError: it is something else.
+    """
     try:
         record = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -94,7 +99,7 @@ def _record(path: Path) -> dict[str, Any]:
 def _summary(paths: Sequence[Path]) -> Iterator[str]:
     yield f"Scores: {', '.join(map(str, paths))}."
     for path in paths:
-        record = _record(path)
+        record = read_record(path)
         versions = record.get("versions")
         if isinstance(versions, dict):
             yield f"{path}: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."
@@ -147,7 +152,7 @@ def _ablation_table(found: Sequence[dict[str, Any]], published: str) -> Table:
 def _beir_table(paths: Sequence[Path]) -> Table:
     ours: dict[str, dict[str, float]] = {}
     for path in paths:
-        record = _record(path).get("beir")
+        record = read_record(path).get("beir")
         try:
             ours |= {
                 name: {data: float(value) for data, value in scores.items()}
