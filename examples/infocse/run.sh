@@ -19,18 +19,22 @@ ABLATIONS=${ABLATIONS:-}
 SEED=${SEED:-1}
 export GPUS=${GPUS:-1} LAMBDA=${LAMBDA:-0.005} SEED OUT DATA=$FOLDER/text-bin ENCODER=$FOLDER/encoder
 
-text=${TEXT:-"$NUM_LINES sentences of GLUE"}
+source=${TEXT:-"$NUM_LINES sentences of GLUE"}
 if [ -n "$SMOKE" ]; then
-    HUGGINGFACE=embedded TEXT=$FOLDER/text STS=$FOLDER/text/sts text="generated text"
+    HUGGINGFACE=embedded TEXT=$FOLDER/text STS=$FOLDER/text/sts source="generated text"
+    STAGE_1_EPOCHS=1 EPOCHS=1
     PYTHONPATH=$ROOT python "$ROOT/examples/infocse/text.py" --smoke "$TEXT"
 fi
 [ -e "$STS/STSBenchmark/sts-dev.csv" ] || [ -e "$STS/STS/STSBenchmark/sts-dev.csv" ] ||
     fail "$STS has no STSBenchmark/sts-dev.csv, by which checkpoints are chosen; STS=... names" \
         "SentEval's data/downstream"
-made_as="encoder $HUGGINGFACE, $text, seed $SEED, lambda $LAMBDA, ${STAGE_1_EPOCHS:-8} epochs of stage 1,"
+made_as="encoder $HUGGINGFACE, $source, seed $SEED, lambda $LAMBDA, ${STAGE_1_EPOCHS:-8} epochs of stage 1,"
 made_as+=" ${EPOCHS:-1} of the others${*:+, $*}"
 [ "$(cat "$FOLDER/made-as" 2>/dev/null || echo "$made_as")" = "$made_as" ] ||
     fail "$FOLDER is of $(cat "$FOLDER/made-as"), and this call of $made_as; OUT=... names another folder"
+if [ ! -e "$FOLDER/made-as" ] && compgen -G "$FOLDER/runs/*/ended" >/dev/null; then
+    fail "$FOLDER has trainings, and no made-as that says of what; OUT=... names another folder"
+fi
 
 if [ "$HUGGINGFACE" = embedded ]; then
     embedded_encoder

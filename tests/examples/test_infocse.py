@@ -160,7 +160,7 @@ def test_the_trainings_of_the_table(table):
             assert parsed.get(option, value) == value, (name, option)
 
 
-def test_what_was_made_stays_and_is_not_taken_for_another(table):
+def test_what_was_made_stays_and_is_not_taken_for_another(table, tmp_path):
     done = table()
     assert [*trainings(done)] == ["simcse", "stage-1", "stage-2"]
     named = [call for call in done.calls if call[0] == "scl-evaluate" and "--name" in call]
@@ -177,6 +177,10 @@ def test_what_was_made_stays_and_is_not_taken_for_another(table):
         assert "outputs/infocse is of encoder bert, 100 sentences of GLUE, seed 1" in done.errors
         assert done.errors.count("\n") == 1
     assert table("--dropout", "0.2").code == 2
+    (tmp_path / "outputs" / "infocse" / "made-as").unlink()
+    done = table()
+    assert (done.code, done.calls) == (2, [])
+    assert "has trainings, and no made-as that says of what" in done.errors
 
 
 def test_without_a_dev_set_nothing_is_trained(table, tmp_path):

@@ -14,7 +14,7 @@ import scl_fairseq
 from examples.infocse import retrieval, retrieval_data
 from scl_fairseq.cli import convert
 
-# Relevance of documents to queries; q2 has the name of a document, which does not count for it.
+# Relevance of documents to queries; d7 is a query too, for which the document d7 does not count.
 JUDGED = {"q0": {"d0": 2, "d5": 1}, "q1": {"d1": 1, "d2": 1, "d3": 3}, "d7": {"d7": 1, "d4": 1}}
 
 
@@ -132,7 +132,7 @@ def test_scores_are_those_of_the_formula(tiny, model, beir, tmp_path, monkeypatc
     assert f"mine, own: {own:.4f}" in capsys.readouterr().out
 
 
-def test_what_is_scored_stays_and_what_changed_does_not(model, beir, tmp_path, monkeypatch, capsys):
+def test_what_is_scored_stays_and_what_changed_does_not(model, beir, tmp_path, monkeypatch):
     seen, scores = [], tmp_path / "beir.json"
 
     def ndcg(_, part):
@@ -173,18 +173,13 @@ def test_what_is_scored_stays_and_what_changed_does_not(model, beir, tmp_path, m
     assert json.loads(scores.read_text())["beir"] == {"mine": changed, "second": changed}
 
 
-def rewrite(path, start):
-    """Leave out what begins so, of JSON its title, or of a name all but its judgements."""
-    lines = path.read_text().splitlines(keepends=True)
-    if start == "{":
-        lines[3] = lines[3][1:]
-    elif start.startswith("{"):
-        lines = [line.replace('"title": "", ', "") for line in lines]
-    elif start == "query-id":
-        lines = lines[1:]
-    else:
-        lines = [lines[0], *(line for line in lines if line.startswith(start))]
-    path.write_text("".join(lines))
+def edit(path, change):
+    path.write_text(change(path.read_text()))
+
+
+def only_of_q1(judgements):
+    lines = judgements.splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith(("query-id", "q1\t")))
 
 
 @pytest.mark.parametrize(
@@ -193,12 +188,21 @@ def rewrite(path, start):
         (lambda beir: shutil.rmtree(beir), "has no data set of BEIR"),
         (lambda beir: (beir / "parts/two/queries.jsonl").unlink(), "two/queries.jsonl is missing"),
         (
-            lambda beir: rewrite(beir / "own/qrels/test.tsv", "query-id"),
+            lambda beir: edit(beir / "own/qrels/test.tsv", lambda text: text.split("\n", 1)[1]),
             "test.tsv:1: expected query",
         ),
-        (lambda beir: rewrite(beir / "own/corpus.jsonl", "{"), "own: BEIR's package cannot work"),
-        (lambda beir: rewrite(beir / "own/qrels/test.tsv", "q1\t"), "wants two judged queries"),
-        (lambda beir: rewrite(beir / "own/corpus.jsonl", '{"_id": "d0"'), "wants two judged"),
+        (
+            lambda beir: edit(beir / "own/corpus.jsonl", lambda text: text[1:]),
+            "own: BEIR's package cannot work",
+        ),
+        (
+            lambda beir: edit(beir / "own/corpus.jsonl", lambda t: t.replace('"title": "", ', "")),
+            "a title in each row",
+        ),
+        (
+            lambda beir: edit(beir / "own/qrels/test.tsv", only_of_q1),
+            "wants two judged queries",
+        ),
         (lambda beir: None, "mine=nowhere is no folder of sentence-transformers"),
         (lambda beir: (beir / ".." / "beir.json").write_text("{"), "beir.json is no JSON"),
         (lambda beir: (beir / ".." / "beir.json").write_text("[]"), "beir.json holds no scores"),
