@@ -31,10 +31,10 @@ from benchmarks.roberta import SIZES
 from benchmarks.turns import medians
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
-from scl_fairseq.data.encodings import load_encoder
 from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
-from scl_fairseq.inference.sentences import SentenceEncoder
+from scl_fairseq.text.encodings import load_encoder
+from scl_fairseq.text.sentences import SentenceEncoder
 
 PROG = "benchmarks.packed"
 RESULTS = Path(__file__).parent / "results"

@@ -24,8 +24,8 @@ def register() -> None:
         simcse,
         supcon,
     )
-    from scl_fairseq.data import fairseq_bpe  # noqa: F401
     from scl_fairseq.tasks import sentence_embedding  # noqa: F401
+    from scl_fairseq.text import fairseq_bpe  # noqa: F401
 
     loading.install()
     companions.install()

@@ -15,23 +15,26 @@ PACKAGE = ROOT / "scl_fairseq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Which rooms a room may import, besides itself. Whatever is not named here may not be imported.
-BASE = {"files", "refusals"}
+BASE = {"files", "refusals", "versions", "configuration"}
 ARROWS = {
     "losses": {"products"},
     "products": set(),
     "files": set(),
     "refusals": set(),
+    "versions": set(),
+    "configuration": set(),
     "metrics": set(),
     "distributed": set(),
     "models": {"products"},
     "criterions": {"losses", "distributed", "metrics", "models"},
     "tasks": set(),
-    "data": BASE,
-    "checkpoints": BASE,
-    "inference": {"data", "checkpoints", "metrics", "models", *BASE},
-    "experiments": {"inference", "data", "checkpoints", *BASE},
-    "cli": {"experiments", "inference", "data", "checkpoints", *BASE},
-    "plugin": {"criterions", "tasks", "data", "checkpoints"},
+    "text": BASE,
+    "data": {"text", *BASE},
+    "checkpoints": {"text", *BASE},
+    "inference": {"text", "data", "checkpoints", "metrics", "models", *BASE},
+    "experiments": {"inference", "text", "data", "checkpoints", *BASE},
+    "cli": {"experiments", "inference", "text", "data", "checkpoints", *BASE},
+    "plugin": {"criterions", "tasks", "text", "checkpoints"},
     "__init__": {"plugin", "inference"},
 }
 MAY_IMPORT_FAIRSEQ = {
@@ -41,6 +44,7 @@ MAY_IMPORT_FAIRSEQ = {
     "checkpoints",
     "inference",
     "plugin",
+    "text",
     "data",
     "experiments",
 }

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.data.versions import installed
 from scl_fairseq.experiments.sts_report import read_record
 from scl_fairseq.files import file_sha256, write_text
+from scl_fairseq.versions import installed
 
 FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
 DEPTH = 10

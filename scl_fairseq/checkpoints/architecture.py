@@ -1,12 +1,13 @@
 """Sizes of an encoder: from a Hugging Face ``config.json`` to fairseq's arguments and flags."""
 
-import json
 import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from scl_fairseq.files import read_json
 
 # fairseq's "gelu" is the exact form and "gelu_accurate" the tanh approximation, despite its name.
 ACTIVATIONS = {
@@ -147,22 +148,6 @@ def architecture_flags(source: Mapping[str, Any] | Namespace | str | Path) -> li
         if getattr(source, name, None) is not None:
             flags += ["--" + name.replace("_", "-"), str(getattr(source, name))]
     return flags
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises:
-        ValueError: it holds something else; the message names the file.
-        OSError: it cannot be read.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return content
 
 
 def _checkpoint_args(path: Path) -> Namespace:

@@ -14,26 +14,18 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from scl_fairseq.configuration import as_dict
 from scl_fairseq.files import write_bytes, write_text
+from scl_fairseq.text.assets import EMBEDDING, TEXT, named_by_options, read_description
+from scl_fairseq.text.bpe_files import BESIDE_VOCABULARY, BPE_OPTIONS
+from scl_fairseq.text.dictionary import label_names
+from scl_fairseq.versions import installed
 
 logger = logging.getLogger(__name__)
 
-TEXT = "text.json"
-EMBEDDING = "sentence_embedding"  # the task of this package that has no labels
-# fairseq's options for the files of each BPE, and the names that the files get.
-BPE_OPTIONS = {
-    "gpt2": {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"},
-    "wordpiece": {"wordpiece_vocab": "vocab.txt"},
-    "sentencepiece": {"sentencepiece_model": "sentencepiece.bpe.model"},
-    "fastbpe": {"bpe_codes": "bpecodes"},
-}
-BESIDE_VOCABULARY = "tokenizer_config.json"
 CRASH = "crash.pt"  # fairseq saves under this name what it crashed with
 PACKAGES = ("fairseq", "fairseq-fixed", "torch", "tokenizers", "sentencepiece", "fastBPE")
 
@@ -110,7 +102,7 @@ def write(cfg, task, folder: Path) -> None:
         "init_token": task.cfg.init_token if is_labelled else task.source_dictionary.bos(),
         "separator_token": task.cfg.separator_token if is_labelled else None,
         "max_positions": task.max_positions(),
-        "versions": _versions(),
+        "versions": installed(PACKAGES),
     }
     if bpe is None:
         about["missing"] = (
@@ -118,22 +110,6 @@ def write(cfg, task, folder: Path) -> None:
         )
     _copy_all({**sources, **files}, folder)
     write_text(folder / TEXT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """Contents of a ``text.json`` or ``preprocess.json``; nothing where there is none."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def label_names(path: Path) -> list[str]:
-    """Labels of a ``label/dict.txt`` in the order of a classifier's outputs."""
-    lines = path.read_text("utf-8").splitlines()
-    # fairseq-preprocess pads dictionaries with words of its own.
-    return [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("madeupword")]
 
 
 def _find_bpe(cfg, data: Path, prepared: str | None) -> tuple[str | None, dict[str, Path]]:
@@ -147,32 +123,8 @@ def _find_bpe(cfg, data: Path, prepared: str | None) -> tuple[str | None, dict[s
     return named_by_options(cfg)
 
 
-def named_by_options(cfg) -> tuple[str | None, dict[str, Path]]:
-    """The BPE that a training's own options name, where its files are there."""
-    options = as_dict(getattr(cfg, "bpe", None))
-    bpe = options.get("_name")
-    files = {
-        name: Path(str(options.get(option))) for option, name in BPE_OPTIONS.get(bpe, {}).items()
-    }
-    if not files or not all(path.is_file() for path in files.values()):
-        return None, {}
-    beside = next(iter(files.values())).with_name(BESIDE_VOCABULARY)
-    if bpe == "wordpiece" and beside.is_file():
-        files[BESIDE_VOCABULARY] = beside
-    return bpe, files
-
-
 def _name(task) -> str | None:
     return as_dict(task.cfg).get("_name")
-
-
-def as_dict(cfg) -> dict[str, Any]:
-    """A part of fairseq's configuration, in which a value that was never set does not raise."""
-    from omegaconf import OmegaConf
-
-    if OmegaConf.is_config(cfg):
-        return OmegaConf.to_container(cfg)
-    return vars(cfg) if hasattr(cfg, "__dict__") else {}
 
 
 def _copy_all(sources: Mapping[str, Path], folder: Path) -> None:
@@ -187,15 +139,3 @@ def _copy_all(sources: Mapping[str, Path], folder: Path) -> None:
         raise ValueError(f"{foreign[0]} is there already, and is another")
     for path, content in changed.items():
         write_bytes(path, content)
-
-
-def _versions() -> dict[str, str]:
-    from scl_fairseq import __version__
-
-    found = {"scl-fairseq": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

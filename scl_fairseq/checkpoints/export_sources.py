@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.checkpoints.architecture import read_json
 from scl_fairseq.checkpoints.vocabulary import SENTENCE_PIECE
+from scl_fairseq.files import read_json
 
 ABOUT = "text.json"
 REPORT = "preprocess.json"  # what scl-preprocess says of the data it wrote

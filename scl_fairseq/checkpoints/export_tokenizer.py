@@ -18,17 +18,17 @@ from tokenizers import (
     processors,
 )
 
-from scl_fairseq.checkpoints.architecture import read_json
-from scl_fairseq.checkpoints.sentence_piece_model import (
-    CONTROL,
-    NORMAL,
-    UNKNOWN,
-    read_sentence_piece,
-)
 from scl_fairseq.checkpoints.vocabulary import (
     CASING_KEYS,
     FAIRSEQ_SPECIALS,
     WORDPIECE_SPECIALS,
+)
+from scl_fairseq.files import read_json
+from scl_fairseq.text.sentence_piece_model import (
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    read_sentence_piece,
 )
 
 LONGEST_WORD = 100  # BERT's; longer ones are unknown

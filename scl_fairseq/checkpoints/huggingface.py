@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags, read_json
+from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags
 from scl_fairseq.checkpoints.vocabulary import SENTENCE_PIECE, Vocabulary, read_vocabulary
-from scl_fairseq.files import file_sha256, replaced_folder
+from scl_fairseq.files import file_sha256, read_json, replaced_folder
 
 __all__ = ["Conversion", "architecture_flags", "convert"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scl_fairseq.checkpoints.architecture import read_json
+from scl_fairseq.files import read_json
 
 # The first that is there is taken: a pickle only where there is nothing else.
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"

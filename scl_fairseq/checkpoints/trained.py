@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from scl_fairseq.checkpoints.companions import EMBEDDING
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
+from scl_fairseq.text.assets import EMBEDDING
 
 DEFAULT_HEAD = "sentence_classification_head"
 _HEADS = "classification_heads."

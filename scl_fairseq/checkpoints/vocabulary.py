@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.checkpoints.architecture import read_json
-from scl_fairseq.checkpoints.sentence_piece_model import CONTROL, UNKNOWN, read_sentence_piece
+from scl_fairseq.files import read_json
+from scl_fairseq.text.sentence_piece_model import CONTROL, UNKNOWN, read_sentence_piece
 
 FAIRSEQ_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 WORDPIECE_SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, command
-from scl_fairseq.data.choices import GPT2, SENTENCEPIECE, WORDPIECE
+from scl_fairseq.text.choices import GPT2, SENTENCEPIECE, WORDPIECE
 
 PROG = "scl-convert"
 TARGETS = ("huggingface", "sentence-transformers")
@@ -96,8 +96,8 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
 
 def _to_fairseq(options: argparse.Namespace) -> int:
     # After parsing: torch takes seconds to import, and --help does not need it.
-    from scl_fairseq.checkpoints.companions import BPE_OPTIONS
     from scl_fairseq.checkpoints.huggingface import convert
+    from scl_fairseq.text.bpe_files import BPE_OPTIONS
 
     done = convert(options.source, options.destination, expected_sha256=options.sha256)
     size = done.architecture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, bar_of, part_of
 from scl_fairseq.cli.task_options import refuse
-from scl_fairseq.data.choices import BPES
 from scl_fairseq.inference.choices import CLS, KINDS
+from scl_fairseq.text.choices import BPES
 
 # What only scores on labels have.
 LABEL_OPTIONS = ("predictions", "glue_submission", "task")
@@ -51,7 +51,7 @@ def evaluate_sts(options: argparse.Namespace, names: Sequence[str]) -> None:
     from scl_fairseq.files import write_text
     from scl_fairseq.inference import sts
     from scl_fairseq.inference.sts_files import read_sts
-    from scl_fairseq.inference.text_files import find_checkpoint
+    from scl_fairseq.text.assets import find_checkpoint
 
     sets, missing = read_sts(options.sts)
     paths = [find_checkpoint(path) for path in options.checkpoints]

@@ -18,8 +18,9 @@ from scl_fairseq.cli.task_options import (
     refuse,
     task_of,
 )
-from scl_fairseq.data.choices import BPES, GLUE, ON_LONG, SPLITS, TRUNCATE
+from scl_fairseq.data.choices import GLUE, ON_LONG, SPLITS, TRUNCATE
 from scl_fairseq.data.tasks import LINES, Task
+from scl_fairseq.text.choices import BPES
 
 PROG = "scl-preprocess"
 FEWEST_POSITIONS = 8

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from scl_fairseq.cli.common import Parser, byte_bar
 from scl_fairseq.cli.task_options import positive
-from scl_fairseq.data.choices import BPES
 from scl_fairseq.inference.choices import DTYPES
+from scl_fairseq.text.choices import BPES
 
 if TYPE_CHECKING:
     from scl_fairseq.inference.hub import SentenceModel

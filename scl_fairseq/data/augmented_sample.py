@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.data import versions
+from scl_fairseq import versions
 from scl_fairseq.data.manifest import PARTS, Manifest
 from scl_fairseq.data.paraphrase import Outcome, Paraphraser
 from scl_fairseq.data.records import Row, read_rows

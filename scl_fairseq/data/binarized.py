@@ -12,8 +12,8 @@ import numpy as np
 
 from scl_fairseq.data.binarize import INDEX_MAGIC
 from scl_fairseq.files import file_sha256
+from scl_fairseq.text.assets import REPORT
 
-REPORT = "preprocess.json"
 _HEADER = len(INDEX_MAGIC) + 17  # bytes of an index before the lengths of its rows
 
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from scl_fairseq.data.binarize import join
 from scl_fairseq.data.blocks import Block
-from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE, has_separator
-from scl_fairseq.data.dictionary import EOS, SPECIAL_SYMBOLS, UNK
-from scl_fairseq.data.encodings import Encoder, load_encoder
-from scl_fairseq.data.long_rows import positions, shortened
+from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE
 from scl_fairseq.data.records import Records, parse
+from scl_fairseq.text.choices import has_separator
+from scl_fairseq.text.dictionary import EOS, SPECIAL_SYMBOLS, UNK
+from scl_fairseq.text.encodings import Encoder, load_encoder
+from scl_fairseq.text.truncation import positions, shortened
 
 
 @dataclass(frozen=True)

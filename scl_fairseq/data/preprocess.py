@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scl_fairseq.data import versions
+from scl_fairseq import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.binarize import IndexedWriter
 from scl_fairseq.data.binarized import REPORT
 from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
-from scl_fairseq.data.bpe_files import BPE_DIR, KEPT, keep_files
 from scl_fairseq.data.choices import GLUE, OUTPUTS, PAPER
-from scl_fairseq.data.dictionary import Dictionary, make_dictionary
 from scl_fairseq.data.encode import (
     Job,
     Part,
@@ -38,6 +36,8 @@ from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Task
 from scl_fairseq.files import replaced_folder, write_text
+from scl_fairseq.text.bpe_files import BPE_DIR, KEPT, keep_files
+from scl_fairseq.text.dictionary import Dictionary, make_dictionary
 
 MANY_UNKNOWN = 0.5
 _NOTHING = np.zeros(0, np.int64)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scl_fairseq.data import versions
+from scl_fairseq import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.file_report import FileReport
 from scl_fairseq.data.manifest import PARTS, Manifest

@@ -16,10 +16,10 @@ from fairseq.data.encoders import BPE_REGISTRY, TOKENIZER_REGISTRY
 from fairseq.models.transformer import TransformerModel
 from omegaconf import OmegaConf
 
-from scl_fairseq.data.fast_bpe import check_codes
 from scl_fairseq.data.translation_choice import BOOLEANS, FILES, ModelChoice
 from scl_fairseq.files import file_sha256
 from scl_fairseq.refusals import UNFIT, one_line
+from scl_fairseq.text.fast_bpe import check_codes
 
 # Names under which hub_utils finds the files of a BPE in the model's folder.
 _BPE_FILES = {

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scl_fairseq.data.binarized import BinarizedData
-from scl_fairseq.data.choices import has_separator
-from scl_fairseq.data.dictionary import EOS
 from scl_fairseq.experiments import training
 from scl_fairseq.experiments.settings import FIRST_STAGE, Setting, Value
+from scl_fairseq.text.choices import has_separator
+from scl_fairseq.text.dictionary import EOS
 
 ENCODER_OPTION = "finetune-from-model"
 SEPARATOR = "separator-token"

@@ -22,10 +22,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
-from scl_fairseq.data.versions import installed
 from scl_fairseq.experiments.result_files import LOG
 from scl_fairseq.experiments.settings import FIRST_STAGE
 from scl_fairseq.files import write_text
+from scl_fairseq.versions import installed
 
 PREDICTIONS, RESULT = "predictions.tsv", "result.json"
 PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy")

@@ -15,13 +15,13 @@ from fairseq.models.roberta import RobertaHubInterface
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from torch import Tensor, nn
 
-from scl_fairseq.data.choices import has_separator
-from scl_fairseq.data.dictionary import BOS, EOS
 from scl_fairseq.inference.choices import CLS, DTYPES, KINDS, POOLED
 from scl_fairseq.inference.evaluation import batches_by_length, can_read, tokens_for
 from scl_fairseq.inference.opening import Opened, open_checkpoint
-from scl_fairseq.inference.sentences import SentenceEncoder, Sentences
 from scl_fairseq.models.packed_encoder import packed
+from scl_fairseq.text.choices import has_separator
+from scl_fairseq.text.dictionary import BOS, EOS
+from scl_fairseq.text.sentences import SentenceEncoder, Sentences
 
 
 @dataclass(frozen=True)

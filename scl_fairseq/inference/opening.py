@@ -11,13 +11,13 @@ from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
-from scl_fairseq.checkpoints.companions import BPE_OPTIONS, as_dict
 from scl_fairseq.checkpoints.reading import read_checkpoint
-from scl_fairseq.data.bpe_files import find_files
-from scl_fairseq.data.dictionary import read_dictionary
-from scl_fairseq.data.encodings import Encoder, load_encoder
-from scl_fairseq.inference.text_files import TextFiles, find, find_checkpoint
+from scl_fairseq.configuration import as_dict
 from scl_fairseq.refusals import one_line
+from scl_fairseq.text.assets import TextFiles, find, find_checkpoint
+from scl_fairseq.text.bpe_files import BPE_OPTIONS, find_files
+from scl_fairseq.text.dictionary import read_dictionary
+from scl_fairseq.text.encodings import Encoder, load_encoder
 
 DEFAULT_HEAD = "sentence_classification_head"
 # Published checkpoints call the encoder a decoder.

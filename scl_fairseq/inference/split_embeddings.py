@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scl_fairseq.checkpoints.companions import as_dict
+from scl_fairseq.configuration import as_dict
 from scl_fairseq.data.binarized import open_binarized
 from scl_fairseq.inference.classifier import load_classifier
 from scl_fairseq.inference.evaluation import read_dataset

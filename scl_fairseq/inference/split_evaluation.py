@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from scl_fairseq.data.binarized import BinarizedData
-from scl_fairseq.data.versions import installed
 from scl_fairseq.files import file_sha256
 from scl_fairseq.inference.compare import PairedComparison, compare
 from scl_fairseq.inference.scores import CALIBRATION_BINS, Scores, score
 from scl_fairseq.inference.split_predictions import SplitPredictions
+from scl_fairseq.versions import installed
 
 _PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "scipy")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from scl_fairseq.data.versions import installed
 from scl_fairseq.files import file_sha256
 from scl_fairseq.inference.sts_files import TEST_SETS, ScoredPairs
+from scl_fairseq.versions import installed
 
 EMBEDDED_AT_ONCE = 512  # sentences between two looks at the progress
 _PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "scipy")

@@ -113,7 +113,7 @@ def test_cased_wordpiece_stays_cased(models, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
     symbols = read_symbols(tmp_path / "dict.txt")
     tokenizer = build_tokenizer("wordpiece", [tmp_path / "vocab.txt"], symbols, 1)
-    from scl_fairseq.data.wordpiece import WordPiece
+    from scl_fairseq.text.wordpiece import WordPiece
 
     ours = WordPiece(tmp_path / "vocab.txt")
     for text in ("The FILM", "naïve"):

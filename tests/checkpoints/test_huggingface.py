@@ -411,7 +411,7 @@ def test_tokenizer_json_serves_where_it_is_the_only_file(tmp_path, kind, bert, r
 
 
 def test_embedded_encoder(tmp_path, embedded, shared_data):
-    from scl_fairseq.data.wordpiece import WordPiece
+    from scl_fairseq.text.wordpiece import WordPiece
 
     done = convert(embedded, tmp_path / "minilm", expected_sha256=EMBEDDED_SHA256)
     assert done.architecture.vocabulary_size == 30522

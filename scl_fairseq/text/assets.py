@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.checkpoints.companions import (
-    EMBEDDING,
-    TEXT,
-    as_dict,
-    label_names,
-    named_by_options,
-    read_description,
+from scl_fairseq.configuration import as_dict
+from scl_fairseq.text.bpe_files import (
+    BESIDE_VOCABULARY,
+    BPE_DIR,
+    BPE_OPTIONS,
+    guess_bpe,
+    has_files,
+    needed_files,
 )
-from scl_fairseq.data.binarized import REPORT
-from scl_fairseq.data.bpe_files import BPE_DIR, guess_bpe, has_files, needed_files
-from scl_fairseq.data.choices import BPES
+from scl_fairseq.text.choices import BPES
+from scl_fairseq.text.dictionary import label_names
 
+TEXT = "text.json"  # beside checkpoints
+REPORT = "preprocess.json"  # in a folder of binarised data
+EMBEDDING = "sentence_embedding"  # the task of this package that has no labels
 CLASSIFIER, ENCODER = "sentence_prediction", "masked_lm"
 # Where each task looks for its dictionary, below its data; the first that is there is it.
 DICTIONARIES = {
@@ -169,3 +173,27 @@ def _first(folders: Iterable[Path], bpe: str | None) -> tuple[str, Path] | None:
 def _num_inputs(data: Path) -> int:
     noted = read_description(data / TEXT).get("num_inputs")
     return noted if noted in (1, 2) else 1 + (data / "input1").is_dir()
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Contents of a ``text.json`` or ``preprocess.json``; nothing where there is none."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def named_by_options(cfg) -> tuple[str | None, dict[str, Path]]:
+    """The BPE that a training's own options name, where its files are there."""
+    options = as_dict(getattr(cfg, "bpe", None))
+    bpe = options.get("_name")
+    files = {
+        name: Path(str(options.get(option))) for option, name in BPE_OPTIONS.get(bpe, {}).items()
+    }
+    if not files or not all(path.is_file() for path in files.values()):
+        return None, {}
+    beside = next(iter(files.values())).with_name(BESIDE_VOCABULARY)
+    if bpe == "wordpiece" and beside.is_file():
+        files[BESIDE_VOCABULARY] = beside
+    return bpe, files

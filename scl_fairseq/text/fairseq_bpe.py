@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fairseq.data.encoders import register_bpe
 from fairseq.dataclass import FairseqDataclass
 
-from scl_fairseq.data.wordpiece import WordPiece
+from scl_fairseq.text.wordpiece import WordPiece
 
 
 @dataclass

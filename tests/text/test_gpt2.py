@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scl_fairseq.data import encodings
-from scl_fairseq.data.encodings import load_encoder
-from scl_fairseq.data.gpt2 import GPT2
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import TASKS
+from scl_fairseq.text import encodings
+from scl_fairseq.text.encodings import load_encoder
+from scl_fairseq.text.gpt2 import GPT2
 
 # Letters, numbers and spaces of many kinds are where splittings differ.
 TEXT = st.text(

@@ -8,14 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from scl_fairseq.data.bpe_files import DICTIONARY, find_files, needed_files
-from scl_fairseq.data.choices import FASTBPE, SENTENCEPIECE, WORDPIECE
-from scl_fairseq.data.choices import GPT2 as GPT2_BPE
-from scl_fairseq.data.dictionary import EOS, UNK, Dictionary, read_dictionary
-from scl_fairseq.data.fast_bpe import FastBPE
-from scl_fairseq.data.gpt2 import GPT2
-from scl_fairseq.data.sentence_piece import SentencePiece
-from scl_fairseq.data.wordpiece import WordPiece
+from scl_fairseq.text.bpe_files import DICTIONARY, find_files, needed_files
+from scl_fairseq.text.choices import FASTBPE, SENTENCEPIECE, WORDPIECE
+from scl_fairseq.text.choices import GPT2 as GPT2_BPE
+from scl_fairseq.text.dictionary import EOS, UNK, Dictionary, read_dictionary
+from scl_fairseq.text.fast_bpe import FastBPE
+from scl_fairseq.text.gpt2 import GPT2
+from scl_fairseq.text.sentence_piece import SentencePiece
+from scl_fairseq.text.wordpiece import WordPiece
 
 YOUNG_PIECES = 30_000  # memory must not grow with the file; this is some 10 MB
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scl_fairseq.data.encodings import Encoder
-from scl_fairseq.data.long_rows import shortened
+from scl_fairseq.text.encodings import Encoder
+from scl_fairseq.text.truncation import shortened
 
 Sentences = str | tuple[str, ...]
 

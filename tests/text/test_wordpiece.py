@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scl_fairseq.data.wordpiece import WordPiece
+from scl_fairseq.text.wordpiece import WordPiece
 
 SMALL = [
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
@@ -163,7 +163,7 @@ def test_bad_files_are_named(tmp_path):
 def test_fairseq_builds_it(small):
     from fairseq.data import encoders
 
-    from scl_fairseq.data.fairseq_bpe import WordPieceConfig
+    from scl_fairseq.text.fairseq_bpe import WordPieceConfig
 
     config = WordPieceConfig(wordpiece_vocab=str(small))
     config._name = "wordpiece"
@@ -190,7 +190,7 @@ def test_it_is_an_option_of_fairseq(small):
 
 def test_module_imports_neither_fairseq_nor_torch(root):
     code = (
-        "import sys, scl_fairseq.data.wordpiece\n"
+        "import sys, scl_fairseq.text.wordpiece\n"
         "print(sorted({'fairseq', 'torch', 'tokenizers'} & {*sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)

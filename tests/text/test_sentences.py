@@ -6,10 +6,10 @@ from omegaconf import OmegaConf
 
 import scl_fairseq  # noqa: F401
 from scl_fairseq.data.encode import Settings
-from scl_fairseq.data.encodings import load_encoder
 from scl_fairseq.data.preprocess import preprocess
 from scl_fairseq.data.tasks import custom_task
-from scl_fairseq.inference.sentences import SentenceEncoder
+from scl_fairseq.text.encodings import load_encoder
+from scl_fairseq.text.sentences import SentenceEncoder
 
 LONG = "a long , long film " * 12
 PAIRS = [

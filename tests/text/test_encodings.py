@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from scl_fairseq.data import synthetic
-from scl_fairseq.data.dictionary import read_dictionary
-from scl_fairseq.data.encodings import load_encoder
+from scl_fairseq.text.dictionary import read_dictionary
+from scl_fairseq.text.encodings import load_encoder
 
 LINES = [
     "a gripping , beautifully acted film .",
@@ -81,7 +81,7 @@ def test_fastbpe(corpus, tmp_path):
 
 def test_wordpiece(tiny):
     import scl_fairseq  # noqa: F401 (registers --bpe wordpiece)
-    from scl_fairseq.data.fairseq_bpe import WordPieceBPE, WordPieceConfig
+    from scl_fairseq.text.fairseq_bpe import WordPieceBPE, WordPieceConfig
 
     config = WordPieceConfig(wordpiece_vocab=str(tiny.encoder / "vocab.txt"))
     assert_as_fairseq_stores("wordpiece", tiny.encoder, WordPieceBPE(config))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scl_fairseq.data.choices import BPES, FASTBPE, GPT2, SENTENCEPIECE, WORDPIECE
 from scl_fairseq.files import link_or_copy
+from scl_fairseq.text.choices import BPES, FASTBPE, GPT2, SENTENCEPIECE, WORDPIECE
 
 DICTIONARY = "dict.txt"
-SETTINGS = "tokenizer_config.json"  # WordPiece's, where there are any
+BESIDE_VOCABULARY = "tokenizer_config.json"  # WordPiece's, where there are any
 BPE_DIR = "bpe"  # in a folder of binarised data
 # For each file the names under which it is published: the first is ours, and of those that are
 # there the first is taken.
@@ -18,9 +18,16 @@ _NAMES = {
     SENTENCEPIECE: (("sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "*.model"),),
     FASTBPE: (("bpecodes", "codes", "bpe.codes", "*.codes"),),
 }
+# fairseq's options for the files of each BPE, and the names that the files get.
+BPE_OPTIONS = {
+    "gpt2": {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"},
+    "wordpiece": {"wordpiece_vocab": "vocab.txt"},
+    "sentencepiece": {"sentencepiece_model": "sentencepiece.bpe.model"},
+    "fastbpe": {"bpe_codes": "bpecodes"},
+}
 KEPT = frozenset(patterns[0] for files in _NAMES.values() for patterns in files) | {
     DICTIONARY,
-    SETTINGS,
+    BESIDE_VOCABULARY,
 }
 
 
@@ -41,8 +48,8 @@ def find_files(bpe: str, folder: Path) -> dict[str, Path]:
         ValueError: several could be meant.
     """
     found = {patterns[0]: _find(folder, patterns, bpe) for patterns in _NAMES[bpe]}
-    if bpe == WORDPIECE and (folder / SETTINGS).is_file():
-        found[SETTINGS] = folder / SETTINGS
+    if bpe == WORDPIECE and (folder / BESIDE_VOCABULARY).is_file():
+        found[BESIDE_VOCABULARY] = folder / BESIDE_VOCABULARY
     return found
 
 

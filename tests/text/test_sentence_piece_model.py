@@ -6,13 +6,13 @@ import pytest
 import sentencepiece
 
 from scl_fairseq.checkpoints.export_tokenizer import build_tokenizer
-from scl_fairseq.checkpoints.sentence_piece_model import (
+from scl_fairseq.data import synthetic
+from scl_fairseq.text.sentence_piece_model import (
     CONTROL,
     NORMAL,
     UNKNOWN,
     read_sentence_piece,
 )
-from scl_fairseq.data import synthetic
 
 LINES = [sentence for sentence, _ in synthetic.generate(300)]
 

@@ -71,6 +71,13 @@ def read_dictionary(path: Path) -> Dictionary:
     return Dictionary(index, size, "".join(text))
 
 
+def label_names(path: Path) -> list[str]:
+    """Labels of a ``label/dict.txt`` in the order of a classifier's outputs."""
+    lines = path.read_text("utf-8").splitlines()
+    # fairseq-preprocess pads dictionaries with words of its own.
+    return [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("madeupword")]
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
