@@ -112,6 +112,16 @@ def differ(first, second):
     return any(not torch.equal(one[name], other[name]) for name in one)
 
 
+def forget_texts(path):
+    """Make a checkpoint one of an earlier version, which says nothing of its texts."""
+    state = torch.load(path, map_location="cpu")
+    own = state["extra_state"].pop("scl_fairseq")
+    own.pop("text")
+    if own:
+        state["extra_state"]["scl_fairseq"] = own
+    torch.save(state, path)
+
+
 def rows_of_epochs(task, epochs, num_workers, buffer=10):
     """The training rows of each epoch, masked where they are, as fairseq's trainer reads them."""
     found = []

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.checkpoints.export_sources import Sources, find_sources
 from scl_fairseq.checkpoints.export_tokenizer import (
     build_tokenizer,
     read_symbols,
@@ -26,9 +25,13 @@ from scl_fairseq.checkpoints.huggingface import check_sha256
 from scl_fairseq.checkpoints.model_card import model_card
 from scl_fairseq.checkpoints.trained import Trained, read_trained
 from scl_fairseq.files import replaced_folder
+from scl_fairseq.text.assets import TextFiles, find, find_checkpoint
+from scl_fairseq.text.bpe_files import needed_files
+from scl_fairseq.text.choices import GPT2, SENTENCEPIECE, WORDPIECE
 
 HUGGINGFACE, SENTENCE_TRANSFORMERS = "huggingface", "sentence-transformers"
 CLS, MEAN = "cls", "mean"
+FORMS = (GPT2, WORDPIECE, SENTENCEPIECE)  # the encodings that transformers has too
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _SENTENCE_FILES = (
@@ -82,7 +85,7 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
     """Write a checkpoint in a form that needs no fairseq.
 
     Args:
-        checkpoint: a file of fairseq's RoBERTa: fine-tuned, or a converted ``model.pt``.
+        checkpoint: of fairseq's RoBERTa: fine-tuned, or a converted ``model.pt``; or its folder.
         destination: the folder; it appears whole or not at all. An earlier export there is
             replaced, any other folder that is not empty is not.
         target: ``huggingface``: a classifier, or where the checkpoint has none, a masked language
@@ -94,29 +97,37 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         ValueError, OSError: the checkpoint cannot be read or told in transformers' terms, or a
             file that belongs to it is missing or does not fit; nothing has been written then.
     """
+    checkpoint = find_checkpoint(checkpoint)
     if options.expected_sha256 is not None:
         check_sha256((checkpoint,), options.expected_sha256)
     trained = read_trained(checkpoint)
-    trained_on = trained.settings["task"].get("data")
-    sources = find_sources(
-        checkpoint, options.data_dir, options.bpe, options.bpe_dir, trained_on=trained_on
+    text = find(
+        checkpoint,
+        trained.text,
+        trained.settings,
+        options.data_dir,
+        options.bpe,
+        options.bpe_dir,
     )
+    if text.bpe not in FORMS:
+        raise ValueError(f"--bpe {text.bpe} has no form in transformers; has: {', '.join(FORMS)}")
     form = form_of(trained) if target == HUGGINGFACE else ENCODER
     state = huggingface_state(trained, form)
-    labels = _labels(trained, sources, options, state) if form == CLASSIFIER else ()
-    kind = "xlm-roberta" if sources.bpe == "sentencepiece" else "roberta"
+    labels = _labels(trained, text, options, state) if form == CLASSIFIER else ()
+    kind = "xlm-roberta" if text.bpe == SENTENCEPIECE else "roberta"
     config = huggingface_config(trained, form, state, labels, kind)
 
-    symbols = read_symbols(sources.dictionary)
+    symbols = read_symbols(text.dictionary)
     if len(symbols) != config["vocab_size"]:
         raise ValueError(
-            f"{sources.dictionary} makes {len(symbols)} tokens, <mask> included, and "
+            f"{text.dictionary} makes {len(symbols)} tokens, <mask> included, and "
             f"{checkpoint} has {config['vocab_size']}: it is not the dictionary of this model"
         )
-    separators = trained.separators(sources.bpe)
-    tokenizer = build_tokenizer(sources.bpe, sources.bpe_files, symbols, separators)
+    separators = trained.separators(text.bpe)
+    files = [text.bpe_files[name] for name in needed_files(text.bpe)]
+    tokenizer = build_tokenizer(text.bpe, files, symbols, separators)
     max_positions = config["max_position_embeddings"] - 2
-    card = model_card(trained, destination.resolve().name, target, form, _task(sources, options))
+    card = model_card(trained, destination.resolve().name, target, form, options.task or text.task)
 
     with replaced_folder(destination, is_ours=_is_ours) as folder:
         from safetensors.torch import save_file
@@ -134,26 +145,21 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         files=tuple(files),
         config=config,
         parameters=sum(tensor.numel() for tensor in state.values()),
-        bpe=sources.bpe,
+        bpe=text.bpe,
         max_positions=max_positions,
         notes=_notes(form, target, trained),
     )
 
 
 def _labels(
-    trained: Trained, sources: Sources, options: Options, state: dict[str, Any]
+    trained: Trained, text: TextFiles, options: Options, state: dict[str, Any]
 ) -> tuple[str, ...]:
     """Names of the classifier's outputs, in their order."""
     if trained.is_regression:
         return ()
     named = tuple(options.labels or ())
-    if sources.label_dictionary:
-        symbols = read_symbols(sources.label_dictionary)[4:]
-        # fairseq-preprocess fills dictionaries up to a multiple of 8.
-        found = tuple(s for s in symbols if s != "<mask>" and not s.startswith("madeupword"))
-        where = str(sources.label_dictionary)
-    elif sources.labels:
-        found, where = sources.labels, "text.json"
+    if text.labels:
+        found, where = text.labels, str(text.label_dictionary or trained.path)
     elif named:
         found, where = named, f"--task {options.task}"
     else:
@@ -173,10 +179,6 @@ def _labels(
             f"{trained.path} {outputs} outputs"
         )
     return found
-
-
-def _task(sources: Sources, options: Options) -> str | None:
-    return options.task or sources.task
 
 
 def _notes(form: str, target: str, trained: Trained) -> tuple[str, ...]:

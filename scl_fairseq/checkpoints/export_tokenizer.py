@@ -24,6 +24,7 @@ from scl_fairseq.checkpoints.vocabulary import (
     WORDPIECE_SPECIALS,
 )
 from scl_fairseq.files import read_json
+from scl_fairseq.text.dictionary import MASK, read_dictionary
 from scl_fairseq.text.sentence_piece_model import (
     CONTROL,
     NORMAL,
@@ -45,20 +46,12 @@ def read_symbols(path: Path) -> list[str]:
         ValueError: it is no dictionary.
         OSError: it cannot be read.
     """
-    from fairseq.data import Dictionary
-
-    try:
-        dictionary = Dictionary.load(str(path))
-    except OSError:
-        raise
-    except Exception as error:  # fairseq raises several kinds, a bare Exception among them
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: {reason}") from error
-    dictionary.add_symbol("<mask>")
-    return [
-        symbol if dictionary.indices[symbol] == place else ""
+    dictionary = read_dictionary(path)
+    symbols = [
+        symbol if dictionary.index[symbol] == place else ""
         for place, symbol in enumerate(dictionary.symbols)
     ]
+    return symbols if MASK in dictionary.index else [*symbols, MASK]
 
 
 def build_tokenizer(

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
-from scl_fairseq.text.assets import EMBEDDING
+from scl_fairseq.checkpoints.training_state import text_of
+from scl_fairseq.text.assets import EMBEDDING, is_regression
+from scl_fairseq.text.description import Description
 
 DEFAULT_HEAD = "sentence_classification_head"
 _HEADS = "classification_heads."
@@ -29,8 +31,8 @@ class Trained:
     Attributes:
         path: the file.
         arguments: the model's, with its architecture's sizes filled in.
-        settings: options of ``task``, ``criterion``, ``common`` and ``checkpoint``, by name; in
-            checkpoints older than fairseq's configuration groups, all of them in each.
+        settings: options of ``task``, ``criterion``, ``common``, ``checkpoint`` and ``bpe``, by
+            name; in checkpoints older than fairseq's configuration groups, all of them in each.
         tensors: by the names that fairseq gives them today.
         extra_state: what training kept beside the weights.
         updates: how many were made.
@@ -65,10 +67,14 @@ class Trained:
         return name if heads else None
 
     @property
+    def text(self) -> Description:
+        """What it says itself of its texts; nothing where an earlier version has written it."""
+        return text_of(self.extra_state)
+
+    @property
     def is_regression(self) -> bool:
         """Whether the head gives scores, not classes."""
-        groups = (self.settings["task"], self.settings["criterion"])
-        return any(group.get("regression_target") for group in groups)
+        return is_regression(self.settings)
 
     def separators(self, bpe: str) -> int:
         """How many ``</s>`` stood between the texts of a pair: 1 or 2.
@@ -118,7 +124,7 @@ def read_trained(path: Path) -> Trained:
 
 
 def _settings(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    groups = ("model", "task", "criterion", "common", "checkpoint")
+    groups = ("model", "task", "criterion", "common", "checkpoint", "bpe")
     if state.get("args") is not None:
         return dict.fromkeys(groups, _as_dict(state["args"]))
     config = state.get("cfg") or {}

@@ -14,13 +14,17 @@ A criterion may have any of these methods, which its trainer then calls:
   checkpoint without one means to begin afresh.
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
+Beside it lies what the weights know of their texts: see ``text.description``.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 KEY = "scl_fairseq"
+TEXT = "text"  # in it; all else is the criterion's
 
 
 def install() -> None:
@@ -44,6 +48,17 @@ def prepare(criterion, model) -> None:
 def is_prepared(criterion) -> bool:
     """Whether it was shown one."""
     return getattr(criterion, "_scl_is_prepared", False)
+
+
+def text_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a checkpoint says of its texts; nothing where an earlier version has written it."""
+    return ((extra_state or {}).get(KEY) or {}).get(TEXT) or {}
+
+
+def criterion_state_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a criterion has left in a checkpoint; None where it has left nothing."""
+    own = (extra_state or {}).get(KEY) or {}
+    return {name: value for name, value in own.items() if name != TEXT} or None
 
 
 def _prepare_models(trainer_class: type) -> None:
@@ -83,10 +98,10 @@ def _save_states(trainer_class: type) -> None:
     def state_dict(self):
         state = original(self)
         criterion = self.get_criterion()
-        if hasattr(criterion, "training_state"):
-            own = criterion.training_state()
-            if own is not None:
-                state["extra_state"][KEY] = own
+        own = criterion.training_state() if hasattr(criterion, "training_state") else None
+        text = getattr(self, "_scl_text", None)  # by ``companions``
+        if own is not None or text:
+            state["extra_state"][KEY] = {**(own or {}), **({TEXT: text} if text else {})}
         return state
 
     trainer_class.state_dict = state_dict
@@ -99,8 +114,9 @@ def _load_states(trainer_class: type) -> None:
     def load_checkpoint(self, filename, reset_optimizer=False, *args, **kwargs):
         self._scl_may_begin, self._scl_resets = True, reset_optimizer
         extra_state = original(self, filename, reset_optimizer, *args, **kwargs)
-        # Taken out, since fairseq holds on to the rest as long as it trains.
-        own = extra_state.pop(KEY, None) if extra_state is not None else None
+        own = criterion_state_of(extra_state)
+        if extra_state is not None:  # fairseq holds on to the rest as long as it trains
+            extra_state.pop(KEY, None)
         criterion = self.get_criterion()
         if own is not None and _resumes(self) and hasattr(criterion, "load_training_state"):
             criterion.load_training_state(own)

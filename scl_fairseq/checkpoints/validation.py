@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from scl_fairseq.checkpoints.training_heads import PREFIX
-from scl_fairseq.checkpoints.training_state import KEY, is_prepared, prepare
+from scl_fairseq.checkpoints.training_state import criterion_state_of, is_prepared, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def _prepare(criterion, model: nn.Module) -> None:
             start = f"{PREFIX}{name}."
             own = {k[len(start) :]: v for k, v in state["model"].items() if k.startswith(start)}
             heads[name].load_state_dict(own)
-        if KEY in state["extra_state"]:
-            criterion.load_training_state(state["extra_state"][KEY])
+        own = criterion_state_of(state["extra_state"])
+        if own is not None:
+            criterion.load_training_state(own)
     model.to(example).eval()

@@ -52,6 +52,13 @@ class SentencePredictionSCLConfig(ContrastConfig, SentencePredictionConfig):
             "--scl-lambda 0 and --pooler-activation-fn linear"
         },
     )
+    keep_head: bool = field(
+        default=False,
+        metadata={
+            "help": "begin with the classification head of a checkpoint of another task too, its "
+            "outputs standing for the labels in their order; otherwise that is refused"
+        },
+    )
     report_mcc: bool = field(
         default=False,
         metadata={"help": "report Matthews correlation (x 100) on validation sets"},

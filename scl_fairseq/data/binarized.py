@@ -12,7 +12,8 @@ import numpy as np
 
 from scl_fairseq.data.binarize import INDEX_MAGIC
 from scl_fairseq.files import file_sha256
-from scl_fairseq.text.assets import REPORT
+from scl_fairseq.text.description import REPORT
+from scl_fairseq.text.dictionary import label_names
 
 _HEADER = len(INDEX_MAGIC) + 17  # bytes of an index before the lengths of its rows
 
@@ -78,7 +79,7 @@ def open_binarized(
     for path in paths[:2]:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing")
-    labels = symbols(folder / "label" / "dict.txt")
+    labels = label_names(folder / "label" / "dict.txt")
     checksum = _checksum(folder, paths)
     return BinarizedData(folder, labels, len(inputs), num_examples, _bpe(folder), checksum)
 
@@ -86,13 +87,6 @@ def open_binarized(
 def has_labels(folder: Path, split: str) -> bool:
     """Whether there are labels of a split; GLUE's test sets have none."""
     return any((folder / "label" / f"{split}.{kind}").exists() for kind in ("idx", "bin"))
-
-
-def symbols(dictionary: Path) -> list[str]:
-    """The words of a ``dict.txt`` in their order, without those that only pad it."""
-    lines = dictionary.read_text("utf-8").splitlines()
-    # fairseq-preprocess pads dictionaries with words of its own.
-    return [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("madeupword")]
 
 
 def _bpe(folder: Path) -> str | None:

@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from scl_fairseq.checkpoints.reading import read_checkpoint
-from scl_fairseq.data.binarized import BinarizedData, symbols
+from scl_fairseq.checkpoints.training_state import text_of
+from scl_fairseq.data.binarized import BinarizedData
 from scl_fairseq.inference.evaluation import LengthSortedBatches, tokens_for
 from scl_fairseq.refusals import UNFIT, one_line
+from scl_fairseq.text.assets import find_checkpoint
+from scl_fairseq.text.description import DICTIONARY, INPUT, LABELS, check_file, describe_beside
+from scl_fairseq.text.dictionary import read_dictionary
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
     """Load a checkpoint of a model with a classification head.
 
     Args:
-        checkpoint: a file that ``fairseq-train`` wrote.
+        checkpoint: that ``fairseq-train`` wrote, or its folder.
         data: data with the dictionaries that it was trained with.
 
     Raises:
@@ -72,6 +76,7 @@ def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
     from fairseq import checkpoint_utils
     from fairseq.dataclass.utils import overwrite_args_by_name
 
+    checkpoint = find_checkpoint(checkpoint)
     state = read_checkpoint(checkpoint)
     weights = _head_weights(checkpoint, state, data)
     _check_dictionaries(checkpoint, state, data)
@@ -111,36 +116,21 @@ def _head_weights(checkpoint: Path, state: Mapping[str, Any], data: BinarizedDat
 def _check_dictionaries(checkpoint: Path, state: Mapping[str, Any], data: BinarizedData) -> None:
     """Refuse other tokens or labels than those of the training.
 
-    A checkpoint has no dictionary, only a number of embeddings and the name of the folder that it
-    was trained with. Its dictionaries are those beside it, or else those of that folder; where
-    neither is there, another order of as many tokens or labels goes unseen.
+    A checkpoint of an earlier version does not say what they were. Then they are those beside it,
+    or else those of the folder that it was trained with; where neither is there, another order of
+    as many tokens or labels goes unseen.
     """
-    given = data.folder / "input0" / "dict.txt"
-    expected = _num_embeddings(given)
+    given = data.folder / INPUT
+    expected = read_dictionary(given).size_in_models
     for name, rows in state["model"].items():
         if name.endswith("embed_tokens.weight") and len(rows) != expected:
             raise ValueError(
                 f"{checkpoint} does not load with {data.folder}: it has embeddings of {len(rows)} "
                 f"tokens, but {given} makes {expected}"
             )
-    trained_on = getattr(state["cfg"].task, "data", None) or checkpoint.parent
-    for part, what in (("label", "labels"), ("input0", "tokens")):
-        beside, of_training, given = (
-            folder / part / "dict.txt"
-            for folder in (checkpoint.parent, Path(trained_on), data.folder)
-        )
-        own = beside if beside.is_file() else of_training
-        if own.is_file() and symbols(own) != symbols(given):
-            raise ValueError(
-                f"{checkpoint} was trained with the {what} of {own}; {given} has others, or has "
-                "them in another order"
-            )
-
-
-def _num_embeddings(dictionary: Path) -> int:
-    from fairseq.tasks.sentence_prediction import SentencePredictionTask
-
-    try:
-        return len(SentencePredictionTask.load_dictionary(str(dictionary)))
-    except UNFIT as error:
-        raise ValueError(f"{dictionary} is no dictionary of fairseq: {one_line(error)}") from error
+    own = text_of(state.get("extra_state")) or describe_beside(checkpoint.parent)
+    trained_on = getattr(state["cfg"].task, "data", None)
+    if not own["sha256"] and trained_on:
+        own = describe_beside(Path(trained_on))
+    for name, path in ((LABELS, data.folder / LABELS), (DICTIONARY, given)):
+        check_file(name, path, own, checkpoint)

@@ -12,12 +12,21 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
 from scl_fairseq.checkpoints.reading import read_checkpoint
+from scl_fairseq.checkpoints.training_state import text_of
 from scl_fairseq.configuration import as_dict
 from scl_fairseq.refusals import one_line
-from scl_fairseq.text.assets import TextFiles, find, find_checkpoint
-from scl_fairseq.text.bpe_files import BPE_OPTIONS, find_files
+from scl_fairseq.text.assets import (
+    CLASSIFIER,
+    Settings,
+    TextFiles,
+    find,
+    find_checkpoint,
+    is_regression,
+)
+from scl_fairseq.text.bpe_files import BPE_OPTIONS
+from scl_fairseq.text.description import INPUT, LABELS
 from scl_fairseq.text.dictionary import read_dictionary
-from scl_fairseq.text.encodings import Encoder, load_encoder
+from scl_fairseq.text.encodings import Encoder, encoder_of
 
 DEFAULT_HEAD = "sentence_classification_head"
 # Published checkpoints call the encoder a decoder.
@@ -52,15 +61,19 @@ def open_checkpoint(
     """Open a RoBERTa checkpoint; arguments and errors are those of ``hub.load``."""
     path = find_checkpoint(path)
     state = _read(path)
-    text = find(path, state["cfg"], data_dir, bpe, bpe_dir)
+    own = text_of(state.get("extra_state"))
+    settings = {group: as_dict(state["cfg"].get(group)) for group in ("task", "criterion", "bpe")}
+    text = find(path, own, settings, data_dir, bpe, bpe_dir)
+    _check_layout(path, text, settings)
     head = as_dict(state["cfg"].criterion).get("classification_head_name") or DEFAULT_HEAD
     _check_dictionary(path, state["model"], text)
     _check_labels(path, state["model"], text, head)
-    encoder = load_encoder(text.bpe, text.bpe_dir, text.dictionary)
-    files = find_files(text.bpe, text.bpe_dir)
+    encoder = encoder_of(text.bpe, text.bpe_files, text.dictionary)
     model, cfg, task = _build(path, state, text.data)
     with open_dict(cfg):
-        options = {option: str(files[name]) for option, name in BPE_OPTIONS[text.bpe].items()}
+        options = {
+            option: str(text.bpe_files[name]) for option, name in BPE_OPTIONS[text.bpe].items()
+        }
         cfg.bpe = {"_name": text.bpe, **options}
     return Opened(model, cfg, task, text, encoder, head)
 
@@ -76,12 +89,24 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_dictionary(path: Path, weights: dict[str, Tensor], text: TextFiles) -> None:
     dictionary = read_dictionary(text.dictionary)
-    size = dictionary.size + ("<mask>" not in dictionary.index)  # fairseq's tasks add it
+    size = dictionary.size_in_models
     rows = next(len(weights[name]) for name in _WORDS if name in weights)
     if size != rows:
         raise ValueError(
             f"{text.dictionary} has {size} symbols, <mask> among them, but {path} embeds {rows}: "
             "it is not the dictionary of the training"
+        )
+
+
+def _check_layout(path: Path, text: TextFiles, settings: Settings) -> None:
+    """Refuse a folder in which fairseq's task would not find what was found elsewhere."""
+    if settings["task"].get("_name") != CLASSIFIER:
+        return
+    needed = (INPUT,) if is_regression(settings) else (INPUT, LABELS)
+    missing = [name for name in needed if not (text.data / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{text.data} has no {missing[0]}; --data-dir names the data that {path} was trained on"
         )
 
 
@@ -93,7 +118,7 @@ def _check_labels(path: Path, weights: dict[str, Tensor], text: TextFiles, head:
         raise ValueError(f"{path} has no classification head {head}")
     if len(outputs) != len(text.labels):
         raise ValueError(
-            f"{text.data / 'label' / 'dict.txt'} has {len(text.labels)} labels "
+            f"{text.label_dictionary} has {len(text.labels)} labels "
             f"({', '.join(text.labels)}), but {path} tells {len(outputs)} classes apart"
         )
 

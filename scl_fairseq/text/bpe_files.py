@@ -6,8 +6,8 @@ from pathlib import Path
 
 from scl_fairseq.files import link_or_copy
 from scl_fairseq.text.choices import BPES, FASTBPE, GPT2, SENTENCEPIECE, WORDPIECE
+from scl_fairseq.text.description import DICTIONARY
 
-DICTIONARY = "dict.txt"
 BESIDE_VOCABULARY = "tokenizer_config.json"  # WordPiece's, where there are any
 BPE_DIR = "bpe"  # in a folder of binarised data
 # For each file the names under which it is published: the first is ours, and of those that are

@@ -1,7 +1,9 @@
-"""fairseq's ``dict.txt``."""
+"""fairseq's ``dict.txt``, read as fairseq reads it: what it takes is taken, and means the same."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,10 @@ SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # every fairseq dictionary 
 BOS = SPECIAL_SYMBOLS.index("<s>")
 EOS = SPECIAL_SYMBOLS.index("</s>")
 UNK = SPECIAL_SYMBOLS.index("<unk>")
-OVERWRITE = " #fairseq:overwrite"
+MASK = "<mask>"  # fairseq's tasks on text add it where a dictionary lacks it
+_OVERWRITE = "#fairseq:overwrite"
+_PADDING = "madeupword"  # fairseq-preprocess fills dictionaries with such words
+_LONGEST_SHOWN = 80  # characters of a line in a message
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,45 @@ class Dictionary:
     """Symbols and their indices.
 
     Attributes:
+        symbols: in the order of their indices, the special ones first; one that a later one of the
+            same spelling replaced stays.
+        counts: of the symbols behind the special ones.
         index: symbol to index.
-        size: how many indices there are, the special ones included.
-        text: the file as fairseq writes it.
     """
 
+    symbols: tuple[str, ...]
+    counts: tuple[int, ...]
     index: dict[str, int]
-    size: int
-    text: str
+
+    @property
+    def size(self) -> int:
+        """How many indices there are, the special ones included."""
+        return len(self.symbols)
+
+    @property
+    def size_in_models(self) -> int:
+        """How many embeddings a model has for it: ``<mask>`` is added where it is missing."""
+        return self.size + (MASK not in self.index)
+
+    @property
+    def own_symbols(self) -> list[str]:
+        """What the file adds to the special symbols, without the words that only pad it."""
+        first = len(SPECIAL_SYMBOLS)
+        return [symbol for symbol in self.symbols[first:] if not symbol.startswith(_PADDING)]
+
+    @property
+    def text(self) -> str:
+        """The file as fairseq writes it, with the flag where a symbol is there already."""
+        lines, seen = [], set(SPECIAL_SYMBOLS)
+        for symbol, count in zip(self.symbols[len(SPECIAL_SYMBOLS) :], self.counts, strict=True):
+            lines.append(f"{symbol} {count}{' ' + _OVERWRITE if symbol in seen else ''}\n")
+            seen.add(symbol)
+        return "".join(lines)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the symbols in their order: counts, line ends and padding do not matter to a model."""
+        return hashlib.sha256("\n".join(self.own_symbols).encode()).hexdigest()
 
     @cached_property
     def dtype(self) -> np.dtype:
@@ -40,46 +76,55 @@ class Dictionary:
         return self.dtype.char
 
 
-def make_dictionary(symbols: tuple[str, ...]) -> Dictionary:
+def make_dictionary(symbols: Sequence[str]) -> Dictionary:
     """A dictionary of these symbols in this order."""
-    index = {symbol: place for place, symbol in enumerate((*SPECIAL_SYMBOLS, *symbols))}
-    return Dictionary(index, len(index), "".join(f"{symbol} 1\n" for symbol in symbols))
+    everything = (*SPECIAL_SYMBOLS, *symbols)
+    index = {symbol: place for place, symbol in enumerate(everything)}
+    return Dictionary(everything, (1,) * len(symbols), index)
 
 
 def read_dictionary(path: Path) -> Dictionary:
     """Read a ``dict.txt``, one ``symbol count`` a line.
 
     Raises:
-        ValueError: ``file:line: what is wrong, what was expected``.
+        ValueError: ``file:line: what is wrong, what was expected``, where fairseq refuses it too.
     """
-    index = {symbol: place for place, symbol in enumerate(SPECIAL_SYMBOLS)}
-    size, text = len(index), []
-    for number, line in enumerate(_read(path).split("\n"), start=1):
-        line = line.rstrip()
-        if not line:
-            continue
-        may_repeat = line.endswith(OVERWRITE)
-        symbol, _, count = line.removesuffix(OVERWRITE).rpartition(" ")
-        if not symbol or not (count.isascii() and count.isdigit()):
-            raise ValueError(f"{path}:{number}: {line!r}, expected a symbol and its count")
-        # Left out, it would shift every index after it; fairseq refuses it too.
+    symbols, counts = list(SPECIAL_SYMBOLS), []
+    index = {symbol: place for place, symbol in enumerate(symbols)}
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            symbol, count = line.rstrip().rsplit(" ", 1)
+            may_repeat = count == _OVERWRITE
+            if may_repeat:
+                symbol, count = symbol.rsplit(" ", 1)
+            counted = int(count)
+        except ValueError:
+            shown = line.rstrip("\n")[:_LONGEST_SHOWN]
+            raise ValueError(
+                f"{path}:{number}: {shown!r}, expected a symbol and its count"
+            ) from None
+        # Left out, it would shift every index after it.
         if symbol in index and not may_repeat:
             raise ValueError(f"{path}:{number}: {symbol!r} is in the dictionary twice")
-        index[symbol] = size
-        size += 1
-        text.append(f"{symbol} {int(count)}{OVERWRITE if may_repeat else ''}\n")
-    return Dictionary(index, size, "".join(text))
+        index[symbol] = len(symbols)
+        symbols.append(symbol)
+        counts.append(counted)
+    return Dictionary(tuple(symbols), tuple(counts), index)
 
 
 def label_names(path: Path) -> list[str]:
-    """Labels of a ``label/dict.txt`` in the order of a classifier's outputs."""
-    lines = path.read_text("utf-8").splitlines()
-    # fairseq-preprocess pads dictionaries with words of its own.
-    return [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("madeupword")]
+    """Labels of a ``label/dict.txt`` in the order of a classifier's outputs.
+
+    Raises:
+        ValueError: as :func:`read_dictionary`.
+    """
+    return read_dictionary(path).own_symbols
 
 
-def _read(path: Path) -> str:
+def _lines(path: Path) -> list[str]:
+    # As fairseq opens it: a lone CR ends a line, a byte order mark is part of the first symbol.
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open(encoding="utf-8") as file:
+            return file.readlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None

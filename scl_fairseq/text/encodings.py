@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from scl_fairseq.text.bpe_files import DICTIONARY, find_files, needed_files
+from scl_fairseq.text.bpe_files import find_files, needed_files
 from scl_fairseq.text.choices import FASTBPE, SENTENCEPIECE, WORDPIECE
 from scl_fairseq.text.choices import GPT2 as GPT2_BPE
+from scl_fairseq.text.description import DICTIONARY
 from scl_fairseq.text.dictionary import EOS, UNK, Dictionary, read_dictionary
 from scl_fairseq.text.fast_bpe import FastBPE
 from scl_fairseq.text.gpt2 import GPT2
@@ -89,13 +90,12 @@ class PieceEncoder(Encoder):
             yield array(typecode, map(find, ids)).tobytes()
 
 
-def load_encoder(bpe: str, folder: Path, dictionary: Path | None = None) -> Encoder:
+def load_encoder(bpe: str, folder: Path) -> Encoder:
     """The encoder of a ``--bpe-dir``; loaded once while its files stay as they are.
 
     Args:
         bpe: one of ``BPES``.
         folder: holds the encoding's files and fairseq's ``dict.txt``.
-        dictionary: another ``dict.txt`` to take instead.
 
     Raises:
         ValueError: a file is malformed.
@@ -103,14 +103,23 @@ def load_encoder(bpe: str, folder: Path, dictionary: Path | None = None) -> Enco
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"--bpe-dir {folder} is no folder")
-    if dictionary is None:
-        dictionary = folder / DICTIONARY
+    dictionary = folder / DICTIONARY
     if not dictionary.is_file():
         needed = ", ".join((*needed_files(bpe), DICTIONARY))
         raise FileNotFoundError(f"{folder} has no {DICTIONARY}; --bpe {bpe} needs {needed}")
     _read(dictionary, _stamp(dictionary))
-    files = tuple(find_files(bpe, folder).values())
-    return _load(bpe, files, dictionary, tuple(map(_stamp, (*files, dictionary))))
+    return encoder_of(bpe, find_files(bpe, folder), dictionary)
+
+
+def encoder_of(bpe: str, files: Mapping[str, Path], dictionary: Path) -> Encoder:
+    """The encoder of certain files; loaded once while they stay as they are.
+
+    Raises:
+        ValueError: a file is malformed.
+        FileNotFoundError: a file is missing.
+    """
+    paths = tuple(files.values())
+    return _load(bpe, paths, dictionary, tuple(map(_stamp, (*paths, dictionary))))
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:

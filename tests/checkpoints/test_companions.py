@@ -33,6 +33,10 @@ def setting(tiny, folder, data, *more):
     return cfg, tasks.setup_task(cfg.task)
 
 
+def write(run, *of_training):
+    companions.write(*companions.describe(*setting(*of_training)), run)
+
+
 @pytest.fixture
 def stock_data(tiny, tmp_path):
     """Without what scl-preprocess adds to fairseq's layout."""
@@ -57,7 +61,7 @@ def test_a_training_leaves_what_text_needs(classifier, tiny):
         "max_positions": 64,
     }
     assert {key: found[key] for key in expected} == expected
-    assert set(found) == {*expected, "versions"}
+    assert set(found) == {*expected, "sha256", "versions"}
     assert found["versions"]["scl-fairseq"] == scl_fairseq.__version__
 
 
@@ -77,7 +81,7 @@ def test_the_bpe_of_the_trainings_own_options(tiny, stock_data, tmp_path):
     named = ["--bpe", "wordpiece", "--wordpiece-vocab", tmp_path / "bpe" / "words.txt"]
     run = tmp_path / "run"
     run.mkdir()
-    companions.write(*setting(tiny, run, stock_data, *named), run)
+    write(run, tiny, run, stock_data, *named)
     assert about(run)["bpe"] == "wordpiece"
     for name in ("vocab.txt", "tokenizer_config.json"):
         assert (run / name).read_bytes() == (tiny.encoder / name).read_bytes()
@@ -87,7 +91,7 @@ def test_the_bpe_of_the_trainings_own_options(tiny, stock_data, tmp_path):
 def test_dictionaries_alone_where_no_bpe_is_known(tiny, stock_data, tmp_path, named):
     run = tmp_path / "run"
     run.mkdir()
-    companions.write(*setting(tiny, run, stock_data, *named), run)
+    write(run, tiny, run, stock_data, *named)
     assert about(run)["bpe"] is None
     assert about(run)["missing"].startswith("the BPE files: ")
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
@@ -101,12 +105,12 @@ def test_another_training_replaces_them_and_foreign_files_stay(tiny, tmp_path):
         (tmp_path / "label").mkdir(exist_ok=True)
         data = shutil.copytree(tiny.data, tmp_path / content.split()[0])
         (data / "label" / "dict.txt").write_text(f"a 1\n{content}")
-        companions.write(*setting(tiny, run, data), run)
+        write(run, tiny, run, data)
         assert about(run)["labels"] == ["a", content.split()[0]]
         assert (run / "label" / "dict.txt").read_text() == f"a 1\n{content}"
     (run / "text.json").unlink()
     with pytest.raises(ValueError, match=r"label/dict\.txt is there already, and is another"):
-        companions.write(*setting(tiny, run, tiny.data), run)
+        write(run, tiny, run, tiny.data)
     assert (run / "label" / "dict.txt").read_text() == "a 1\nsecond 1\n"
 
 

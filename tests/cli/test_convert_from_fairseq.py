@@ -14,6 +14,7 @@ from scl_fairseq.cli.convert import main
 
 transformers = pytest.importorskip("transformers")
 
+from tests import runs  # noqa: E402
 from tests.checkpoints.exported import load_hub  # noqa: E402 (after the check above)
 
 SENTENCES = ["a dull film", "the story is charming", "bad"]
@@ -91,6 +92,7 @@ def test_what_is_not_known_is_left_out(tiny, run, arguments, tmp_path):
     arguments[arguments.index("--data-dir") + 1] = str(data)
     state = torch.load(run / "checkpoint_best.pt", weights_only=True)
     state["extra_state"].pop("val_loss")
+    state["extra_state"].pop("scl_fairseq")
     for name in ("scl_lambda", "scl_temperature"):
         state["cfg"]["criterion"].pop(name)
     torch.save(state, tmp_path / "run.pt")
@@ -201,6 +203,16 @@ def append(name, line):
     return spoil
 
 
+def forgetting(spoil):
+    """The same of a checkpoint of an earlier version."""
+
+    def both(folder: Path):
+        runs.forget_texts(folder / "run.pt")
+        spoil(folder)
+
+    return both
+
+
 def without(name):
     return lambda folder: (folder / name).unlink()
 
@@ -240,13 +252,23 @@ REFUSALS = {
     "other head": (task_option(classification_head_name="mood"), [], "no head 'mood'"),
     "separator": (task_option(separator_token=5), [], "--separator-token 5"),
     "no <s>": (task_option(init_token=None), [], "--init-token None"),
-    "dictionary": (append("input0", "more 1\n"), [], "not the dictionary of this model"),
-    "malformed dictionary": (append("input0", "more\n"), [], "dict.txt: .*format"),
-    "labels": (append("label", "2 1\n"), [], r"has 3 labels \(0, 1, 2\), and the head .* 2"),
+    "other dictionary": (append("input0", "more 1\n"), [], "was trained with: its symbols are oth"),
+    "dictionary": (
+        forgetting(append("input0", "more 1\n")),
+        [],
+        "not the dictionary of this model",
+    ),
+    "malformed dictionary": (append("input0", "more\n"), [], r"dict.txt:\d+: .* a symbol and its"),
+    "other labels": (append("label", "2 1\n"), [], "it has the labels 0, 1, 2, not 0, 1"),
+    "labels": (
+        forgetting(append("label", "2 1\n")),
+        [],
+        r"has 3 labels \(0, 1, 2\), and the head .* 2",
+    ),
     "labels of the task": ([], ["--task", "RTE"], "entailment, not_entailment, .* has 0, 1"),
     "task": ([], ["--task", "SST-3"], "unknown task"),
-    "no BPE files": (without("bpe/vocab.txt"), [], "bpe has no encoder.json with vocab.bpe or"),
-    "other BPE": ([], ["--bpe", "gpt2"], " no encoder.json with vocab.bpe"),
+    "no BPE files": (without("bpe/vocab.txt"), [], "no BPE files in bpe: vocab.txt; --bpe and"),
+    "other BPE": ([], ["--bpe", "gpt2"], "no BPE files in bpe: encoder.json, vocab.bpe"),
     "hash": ([], ["--sha256", "ab12"], "has sha256"),
 }
 

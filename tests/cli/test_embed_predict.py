@@ -290,8 +290,8 @@ def test_hostile_checkpoints_are_refused(case, classifier, text, tmp_path, capsy
 
 def test_what_does_not_match_is_refused(classifier, text, tmp_path, capsys):
     for name, line, message in (
-        ("input0/dict.txt", "further 1\n", "it is not the dictionary of the training"),
-        ("label/dict.txt", "2 1\n", "3 labels (0, 1, 2), but"),
+        ("input0/dict.txt", "further 1\n", "trained with: its symbols are others"),
+        ("label/dict.txt", "2 1\n", "trained with: it has the labels 0, 1, 2, not 0, 1"),
     ):
         moved = shutil.copytree(classifier, tmp_path / name.replace("/", "-"))
         with open(moved / name, "a", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ import scl_fairseq
 from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.preprocess import preprocess
 from scl_fairseq.data.tasks import custom_task
+from tests import runs
 
 WEIGHTS = "checkpoint_best.pt"
 
@@ -42,7 +43,7 @@ def test_as_told_before_what_lies_beside(classifier, tiny, expected, tmp_path):
         moved = shutil.copytree(classifier, tmp_path / name)
         for path in moved.rglob(name):
             path.write_text("nonsense 1\n")
-        with pytest.raises(ValueError, match=r"dict\.txt has|vocab\.txt is no WordPiece"):
+        with pytest.raises(ValueError, match=rf"{name} is not the {name} that .* trained with"):
             scl_fairseq.load(moved)
         told = {"data_dir": tiny.data, "bpe": "wordpiece", "bpe_dir": tiny.encoder}
         assert same(scl_fairseq.load(moved, **told), expected)
@@ -57,10 +58,14 @@ def test_the_data_of_the_training(train, tiny, tmp_path):
     assert same(scl_fairseq.load(alone), expected)
 
 
-@pytest.mark.parametrize("told", [{}, {"data_dir": "nowhere"}])
-def test_no_dictionary(alone, told):
-    with pytest.raises(FileNotFoundError, match=r"input0/dict\.txt; --data-dir names the data"):
-        scl_fairseq.load(alone, **told)
+def test_no_dictionary(alone, tmp_path):
+    message = r"input0/dict\.txt; --data-dir names the data"
+    with pytest.raises(FileNotFoundError, match=message):
+        scl_fairseq.load(alone)
+    with pytest.raises(FileNotFoundError, match=message):
+        scl_fairseq.load(alone, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"--data-dir nowhere is no folder"):
+        scl_fairseq.load(alone, "nowhere")
 
 
 def test_no_bpe_files(alone, tiny, expected, tmp_path):
@@ -91,6 +96,9 @@ def test_a_dictionary_that_does_not_match(alone, tiny, tmp_path):
     data = shutil.copytree(tiny.data, tmp_path / "data")
     with open(data / "input0" / "dict.txt", "a", encoding="utf-8") as file:
         file.write("further 1\n")
+    with pytest.raises(ValueError, match=r"input0/dict\.txt is not the dict\.txt that"):
+        scl_fairseq.load(alone, data)
+    runs.forget_texts(alone)
     with pytest.raises(ValueError, match=r"dict\.txt has (\d+) symbols.* embeds (\d+)") as caught:
         scl_fairseq.load(alone, data)
     assert len(str(caught.value).splitlines()) == 1
@@ -104,6 +112,9 @@ def test_labels_that_do_not_match(alone, tiny, tmp_path):
         (source / f"{split}.tsv").write_text(text)
     task = custom_task(["neg", "mid", "pos"])
     preprocess(task, source, tmp_path / "data", Settings("wordpiece", tiny.encoder), workers=1)
+    with pytest.raises(ValueError, match=r"it has the labels neg, mid, pos, not 0, 1$"):
+        scl_fairseq.load(alone, tmp_path / "data")
+    runs.forget_texts(alone)
     message = r"3 labels \(neg, mid, pos\), but .*checkpoint_best\.pt tells 2 classes apart"
     with pytest.raises(ValueError, match=message):
         scl_fairseq.load(alone, tmp_path / "data")
