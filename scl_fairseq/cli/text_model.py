@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 from scl_fairseq.cli.common import Parser, byte_bar
 from scl_fairseq.cli.task_options import positive
 from scl_fairseq.inference.choices import DTYPES
+from scl_fairseq.text.assets import CHECKPOINT_HELP, RULE
 from scl_fairseq.text.choices import BPES
 
 if TYPE_CHECKING:
     from scl_fairseq.inference.hub import SentenceModel
 
-CHECKPOINT_HELP = (
-    "that fairseq-train wrote, or a folder with checkpoint_best.pt, model.pt or checkpoint_last.pt"
+
+SPLIT_HELP = (
+    "of the data, as fairseq names it (test; valid where there is no test set that can be scored)"
 )
 
 
@@ -47,13 +49,21 @@ def add_model_options(parser: Parser) -> None:
         metavar="N",
         help="sentences times longest length of a batch (1024, on a GPU 16384)",
     )
-    where = parser.add_argument_group(
-        "what text needs",
-        "by default next to the checkpoint, or else in the data it was trained on",
-    )
-    where.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="binarised data with its dictionaries"
-    )
+    add_text_options(parser)
+
+
+def add_text_options(parser: Parser, data_dir: bool = True) -> None:
+    """Add the options by which files are named that are not where the rule finds them.
+
+    Args:
+        parser: receives them.
+        data_dir: add ``--data-dir`` too; otherwise the command's own ``--data`` does what it does.
+    """
+    where = parser.add_argument_group("what text needs", RULE)
+    if data_dir:
+        where.add_argument(
+            "--data-dir", type=Path, metavar="DIR", help="binarised data with its dictionaries"
+        )
     where.add_argument("--bpe", choices=BPES, help="encoding of the sentences")
     where.add_argument("--bpe-dir", type=Path, metavar="DIR", help="the encoding's files")
 

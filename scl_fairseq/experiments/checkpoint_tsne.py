@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scl_fairseq.data.binarized import REPORT
+from scl_fairseq.data.binarized import default_split
 from scl_fairseq.files import write_bytes
 from scl_fairseq.inference.split_embeddings import SplitEmbeddings, embed_split
+from scl_fairseq.text.assets import find_checkpoint
+from scl_fairseq.text.description import REPORT, read_description
 
 # What the classes 0 and 1 mean, where the data set does not say it in words.
 MEANINGS = {
@@ -60,7 +61,7 @@ class Panels:
 def embed_panels(
     checkpoints: Sequence[Path],
     data_dir: Path,
-    split: str = "test",
+    split: str | None = None,
     names: Sequence[str] = (),
     class_names: Sequence[str] = (),
 ) -> Panels:
@@ -69,7 +70,7 @@ def embed_panels(
     Args:
         checkpoints: files that ``fairseq-train`` wrote; those without SCL are put first.
         data_dir: binarised data that they all were trained with.
-        split: as fairseq names it.
+        split: as fairseq names it; by default test, or valid where test has no labels.
         names: of the panels, in the order of the checkpoints; by default the loss with lambda and
             tau, and the accuracy, and where two have the same loss, their files.
         class_names: by default those of the label dictionary, in words for some data sets.
@@ -81,6 +82,8 @@ def embed_panels(
         raise ValueError(f"{len(names)} --names for {len(checkpoints)} checkpoints")
     if len(set(names)) < len(names):
         raise ValueError("two of the --names are the same")
+    checkpoints = [find_checkpoint(path) for path in checkpoints]
+    split = split or default_split(data_dir)
     embedded = [embed_split(checkpoint, data_dir, split) for checkpoint in checkpoints]
     titles = names or _titles(embedded, checkpoints)
     task = _task(data_dir)
@@ -117,7 +120,4 @@ def _titles(embedded: Sequence[SplitEmbeddings], checkpoints: Sequence[Path]) ->
 
 def _task(data_dir: Path) -> str | None:
     """The task's name, where ``scl-preprocess`` has noted it."""
-    try:
-        return json.loads((data_dir / REPORT).read_text("utf-8"))["task"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    return read_description(data_dir / REPORT).get("task")

@@ -12,6 +12,7 @@ from scl_fairseq.configuration import as_dict
 from scl_fairseq.data.binarized import open_binarized
 from scl_fairseq.inference.classifier import load_classifier
 from scl_fairseq.inference.evaluation import read_dataset
+from scl_fairseq.text.assets import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
     text.
 
     Args:
-        checkpoint: a file that ``fairseq-train`` wrote, of a RoBERTa with a classification head.
+        checkpoint: that ``fairseq-train`` wrote, of a RoBERTa with a classification head; or its
+            folder.
         data_dir: binarised data with the dictionaries that it was trained with.
         split: as fairseq names it: train, valid, test, ...
 
@@ -51,8 +53,7 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
         ValueError: the checkpoint is damaged, not of such a classifier, or does not fit the data; a
             row is longer than the model's positions.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
+    checkpoint = find_checkpoint(checkpoint)
     classifier = load_classifier(checkpoint, open_binarized(data_dir, (split,)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = classifier.batches(split, device)

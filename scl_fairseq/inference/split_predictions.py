@@ -44,7 +44,8 @@ def predict_split(
     """Run a checkpoint over a split; rows stay in order, however they are put into batches.
 
     Args:
-        checkpoint: a file that ``fairseq-train`` wrote, of a model with a classification head.
+        checkpoint: that ``fairseq-train`` wrote, of a model with a classification head; or its
+            folder.
         data: binarised data with the dictionaries that it was trained with.
         split: one of those that ``data`` was opened for; it need not have labels.
         device: to run on.

@@ -75,7 +75,7 @@ def check_file(name: str, path: Path, own: Description, checkpoint: Path) -> Non
     Raises:
         ValueError: it is another.
     """
-    expected = own.get("sha256", {}).get(name)
+    expected = (own.get("sha256") or {}).get(name)
     if expected is None or fingerprint(path) == expected:
         return
     found = f"{path} is not the {name} that {checkpoint} was trained with"
@@ -99,7 +99,7 @@ def difference(own: Description, other: Description, with_labels: bool = True) -
             first, second = own.get(key), other.get(key)
             if first is not None and second is not None and first != second:
                 return f"the {what} {_listed(first)}, not {_listed(second)}"
-    hashes, others = own.get("sha256", {}), other.get("sha256", {})
+    hashes, others = own.get("sha256") or {}, other.get("sha256") or {}
     names = [name for name in hashes if with_labels or name == DICTIONARY]
     different = [name for name in names if name in others and hashes[name] != others[name]]
     return f"another {different[0]}" if different else None
@@ -123,7 +123,7 @@ def _is_texts(value: Any) -> bool:
 _RIGHT = {
     "task": _is_name,
     "labels": _is_texts,
-    "num_inputs": lambda value: value in (1, 2, 3),
+    "num_inputs": lambda value: value in (1, 2, 3) and not isinstance(value, bool),
     "bpe": _is_name,
     "sha256": lambda value: isinstance(value, dict) and _is_texts(list(value.values())),
 }

@@ -315,7 +315,10 @@ SUBMISSION = ["--glue-submission", "OUT", "--task"]
         (["CE", "--data", "DATA", "--glue-submission", "OUT"], "--task go together"),
         (["CE", "--data", "DATA", "--task", "SST-2"], "--task go together"),
         (["CE", "SCL", "--data", "DATA", *SUBMISSION, "SST-2"], "takes one checkpoint"),
-        (["CE", "--data", "MNLI", "--json", "OUT"], "test has no labels to score against"),
+        (
+            ["CE", "--data", "MNLI", "--split", "test", "--json", "OUT"],
+            "test has no labels to score against",
+        ),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
