@@ -13,6 +13,7 @@ BOS = SPECIAL_SYMBOLS.index("<s>")
 EOS = SPECIAL_SYMBOLS.index("</s>")
 UNK = SPECIAL_SYMBOLS.index("<unk>")
 OVERWRITE = " #fairseq:overwrite"
+PADDING = "madeupword"  # so begin words with which fairseq-preprocess fills a dictionary up
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,13 @@ def read_dictionary(path: Path) -> Dictionary:
 def label_names(path: Path) -> list[str]:
     """Labels of a ``label/dict.txt`` in the order of a classifier's outputs."""
     lines = path.read_text("utf-8").splitlines()
-    # fairseq-preprocess pads dictionaries with words of its own.
-    return [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("madeupword")]
+    return [line.rsplit(" ", 1)[0] for line in lines if not line.startswith(PADDING)]
+
+
+def labels_of(dictionary) -> list[str]:
+    """The same of a label dictionary that a task of fairseq has loaded, and added ``<mask>`` to."""
+    symbols = dictionary.symbols[dictionary.nspecial :]
+    return [one for one in symbols if one != "<mask>" and not one.startswith(PADDING)]
 
 
 def _read(path: Path) -> str:
