@@ -78,20 +78,18 @@ def _differences(evaluation: SplitEvaluation) -> str:
 
 
 def _confusion(one: Evaluated, labels: list[str]) -> str:
-    cells = one.scores.confusion
     if len(labels) > MOST_COLUMNS:
         return _confusions(one, labels)
     header = [f"{one.name}: label \\ prediction", *labels]
     rows = [
-        [label, *(str(cells.get((i, j), 0)) for j in range(len(labels)))]
-        for i, label in enumerate(labels)
+        [label, *map(str, row)] for label, row in zip(labels, one.scores.confusion, strict=True)
     ]
     return markdown(header, rows)
 
 
 def _confusions(one: Evaluated, labels: list[str]) -> str:
     """The most frequent ones, where a table of all classes would be too wide."""
-    wrong = [(cell, count) for cell, count in one.scores.confusion.items() if cell[0] != cell[1]]
+    wrong = [(cell, count) for cell, count in one.scores.cells.items() if cell[0] != cell[1]]
     wrong.sort(key=lambda found: -found[1])  # stable: equals in the order of their labels
     rows = [[labels[i], labels[j], str(count)] for (i, j), count in wrong[:MOST_CONFUSIONS]]
     shown = f"{len(rows)} of {len(wrong)} confusions of {len(labels)} labels, the most frequent"

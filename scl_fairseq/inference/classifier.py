@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scl_fairseq.checkpoints.reading import read_checkpoint
 from scl_fairseq.data.binarized import BinarizedData, symbols
 from scl_fairseq.inference.evaluation import LengthSortedBatches, tokens_for
-from scl_fairseq.refusals import UNFIT, one_line
+from scl_fairseq.refusals import UNFIT, listed, one_line
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _head_weights(checkpoint: Path, state: Mapping[str, Any], data: BinarizedDat
     if len(projection) != len(data.labels):
         raise ValueError(
             f"{checkpoint} tells {len(projection)} classes apart, but "
-            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {', '.join(data.labels)}"
+            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {listed(data.labels)}"
         )
     return projection
 

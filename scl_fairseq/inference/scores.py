@@ -26,8 +26,9 @@ class Scores:
         mcc: Matthews correlation coefficient, from -1 to 1.
         calibration_error: expected calibration error, percent, see ``calibration_error``.
         negative_log_likelihood: mean over the examples, of the natural logarithm.
-        confusion: number of examples of each pair of classes that occurs, as label and prediction,
-            in their order: with many classes most pairs do not.
+        num_classes: C.
+        cells: number of examples of each pair of classes that occurs, as label and prediction, in
+            their order: with many classes most pairs do not.
     """
 
     accuracy: float
@@ -37,29 +38,37 @@ class Scores:
     mcc: float
     calibration_error: float
     negative_log_likelihood: float
-    confusion: dict[tuple[int, int], int]
+    num_classes: int
+    cells: dict[tuple[int, int], int]
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """Number of examples of every pair, (C, C), ``[label][prediction]``."""
+        places = range(self.num_classes)
+        return [[self.cells.get((i, j), 0) for j in places] for i in places]
 
 
 def score(
     found: SplitPredictions,
-    labels: Sequence[str],
-    f1_label: str | None = None,
     resamples: int = 10_000,
     seed: int = 0,
+    labels: Sequence[str] | None = None,
+    f1_label: str | None = None,
 ) -> Scores:
     """Score the predictions for a split that has labels.
 
     Args:
         found: the predictions.
-        labels: names of the classes.
-        f1_label: the class whose F1 is wanted; by default as ``metrics.f1_class`` says.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        labels: names of the classes; by default their indices.
+        f1_label: the class whose F1 is wanted; by default as ``metrics.f1_class`` says.
 
     Raises:
         ValueError: ``f1_label`` is none of the labels.
     """
     size, num_classes = found.log_probabilities.shape
+    labels = labels or [str(index) for index in range(num_classes)]
     counts = count_classes(found.labels, found.predictions, num_classes)
     index = metrics.f1_class(labels, f1_label)
     f1 = metrics.macro_f1(counts) if index is None else metrics.class_f1(counts, index)
@@ -74,7 +83,8 @@ def score(
         negative_log_likelihood=float(
             -found.log_probabilities[np.arange(size), found.labels].mean()
         ),
-        confusion=confusion_cells(found.labels, found.predictions, num_classes),
+        num_classes=num_classes,
+        cells=confusion_cells(found.labels, found.predictions, num_classes),
     )
 
 

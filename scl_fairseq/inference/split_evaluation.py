@@ -122,15 +122,10 @@ class SplitEvaluation:
 
     def _scores(self, scores: Scores) -> dict[str, Any]:
         """All of them; the confusion matrix in full for few classes, its cells for any number."""
-        names, cells = self.data.labels, scores.confusion
-        matrix = None
-        if len(names) <= MOST_IN_FULL:
-            matrix = [[cells.get((i, j), 0) for j in range(len(names))] for i in range(len(names))]
-        return {
-            **asdict(scores),
-            "confusion": matrix,
-            "confusion_cells": [[names[i], names[j], count] for (i, j), count in cells.items()],
-        }
+        names, found = self.data.labels, asdict(scores)
+        cells = [[names[i], names[j], count] for (i, j), count in found.pop("cells").items()]
+        matrix = scores.confusion if len(names) <= MOST_IN_FULL else None
+        return {**found, "confusion": matrix, "confusion_cells": cells}
 
 
 def evaluate(
@@ -161,7 +156,7 @@ def evaluate(
     for name, path, found in checkpoints:
         scores = against_first = None
         if found.labels is not None:
-            scores = score(found, data.labels, f1_label, resamples, seed)
+            scores = score(found, resamples, seed, data.labels, f1_label)
             if evaluated:
                 against_first = compare(first.correct, found.correct, resamples, seed)
         evaluated.append(Evaluated(name, path, found, scores, against_first))
