@@ -24,13 +24,14 @@ def register() -> None:
         simcse,
         supcon,
     )
-    from scl_fairseq.tasks import sentence_embedding  # noqa: F401
+    from scl_fairseq.tasks import sentence_embedding, training_checks  # noqa: F401
     from scl_fairseq.text import fairseq_bpe  # noqa: F401
 
     loading.install()
     companions.install()
     training_state.install()
     training_heads.install()
+    training_checks.install()
     validation.install()
     # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for
     # another package of the same name once this one is imported, unless the path is known to it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Sequence
 
 # When it takes a file for a checkpoint that is none, or is of something else.
 UNFIT = (
@@ -18,9 +19,16 @@ UNFIT = (
     struct.error,
 )
 _LONGEST_SHOWN = 300  # characters of an error of fairseq's
+_MOST_LISTED = 20
 
 
 def one_line(error: Exception) -> str:
     """What an error says, at most so long that it can stand within a line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, of many the first."""
+    shown = ", ".join(names[:_MOST_LISTED])
+    return shown if len(names) <= _MOST_LISTED else f"{shown}, ... ({len(names)} in all)"

@@ -65,13 +65,22 @@ def _parser() -> Parser:
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the bootstrap (0)")
     parser.add_argument(
+        "--f1-label",
+        metavar="NAME",
+        help="label whose F1 is shown (of two labels: 1 of 0 and 1, the greater of other numbers, "
+        "the alphabetically later of words; of more than two: the mean over all, macro F1)",
+    )
+    parser.add_argument(
         "--predictions",
         type=Path,
         metavar="FILE",
         help="write every example's prediction and probabilities, tab-separated",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write all scores, settings and checksums"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write all scores, the whole confusion table, settings and checksums",
     )
     parser.add_argument(
         "--glue-submission",
@@ -109,10 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from scl_fairseq.data.binarized import default_split, has_labels, open_binarized
     from scl_fairseq.inference.submission import plan_submission
+    from scl_fairseq.metrics import f1_class
 
     needs_labels = not (options.predictions or options.glue_submission)
     options.split = options.split or default_split(options.data, needs_labels)
     data = open_binarized(options.data, (options.split,), needs_labels=False)
+    f1_class(data.labels, options.f1_label)  # or an error, before models run
     submission = None
     if options.glue_submission:
         submission = plan_submission(data, options.split, options.task)
@@ -166,7 +177,8 @@ def _evaluate(
             advance = part_of(show, place, len(names))
             predictions = predict_split(path, data, options.split, device, advance)
             found.append((name, path, predictions))
-    return evaluate(data, options.split, found, str(device), options.bootstrap, options.seed)
+    numbers = options.bootstrap, options.seed
+    return evaluate(data, options.split, found, str(device), *numbers, options.f1_label)
 
 
 def _report(

@@ -13,7 +13,7 @@ from scl_fairseq.cli.text_model import add_text_options
 from scl_fairseq.inference.choices import CLS, KINDS
 
 # What only scores on labels have.
-LABEL_OPTIONS = ("predictions", "glue_submission", "task")
+LABEL_OPTIONS = ("predictions", "f1_label", "glue_submission", "task")
 STS_OPTIONS = ("embedding", "bpe", "bpe_dir")
 
 

@@ -15,7 +15,7 @@ from scl_fairseq.checkpoints.reading import read_checkpoint
 from scl_fairseq.checkpoints.training_state import text_of
 from scl_fairseq.data.binarized import BinarizedData
 from scl_fairseq.inference.evaluation import LengthSortedBatches, tokens_for
-from scl_fairseq.refusals import UNFIT, one_line
+from scl_fairseq.refusals import UNFIT, listed, one_line
 from scl_fairseq.text.assets import find_checkpoint
 from scl_fairseq.text.description import DICTIONARY, INPUT, LABELS, check_file, describe_beside
 from scl_fairseq.text.dictionary import read_dictionary
@@ -108,7 +108,7 @@ def _head_weights(checkpoint: Path, state: Mapping[str, Any], data: BinarizedDat
     if len(projection) != len(data.labels):
         raise ValueError(
             f"{checkpoint} tells {len(projection)} classes apart, but "
-            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {', '.join(data.labels)}"
+            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {listed(data.labels)}"
         )
     return projection
 

@@ -12,6 +12,7 @@ import torch
 from scl_fairseq.data.binarized import BinarizedData
 from scl_fairseq.inference.classifier import load_classifier
 from scl_fairseq.inference.evaluation import read_dataset
+from scl_fairseq.refusals import listed
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def predict_split(
     # fairseq gives a label that the dictionary lacks the index -1.
     if labels is not None and not ((labels >= 0) & (labels < len(data.labels))).all():
         raise ValueError(
-            f"{data.folder}: {split} has labels that are none of {', '.join(data.labels)}"
+            f"{data.folder}: {split} has labels that are none of {listed(data.labels)}"
         )
     return SplitPredictions(
         torch.log_softmax(logits, dim=1).numpy(), logits.argmax(dim=1).numpy(), labels

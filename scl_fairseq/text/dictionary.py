@@ -125,6 +125,12 @@ def label_names(path: Path) -> list[str]:
     return read_dictionary(path).own_symbols
 
 
+def labels_of(dictionary) -> list[str]:
+    """The same of a label dictionary that a task of fairseq has loaded, and added ``<mask>`` to."""
+    symbols = dictionary.symbols[dictionary.nspecial :]
+    return [one for one in symbols if one != MASK and not one.startswith(_PADDING)]
+
+
 def _lines(path: Path) -> list[str]:
     # As fairseq opens it: a lone CR ends a line, a byte order mark is part of the first symbol.
     try:
