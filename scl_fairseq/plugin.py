@@ -13,6 +13,7 @@ def register() -> None:
     import scl_fairseq
     from scl_fairseq.checkpoints import (
         companions,
+        head_training,
         loading,
         training_heads,
         training_state,
@@ -30,6 +31,7 @@ def register() -> None:
     loading.install()
     companions.install()
     training_state.install()
+    head_training.install()
     training_heads.install()
     validation.install()
     # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for

@@ -91,8 +91,9 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         options: what is not to be found next to the checkpoint.
 
     Raises:
-        ValueError, OSError: the checkpoint cannot be read or told in transformers' terms, or a
-            file that belongs to it is missing or does not fit; nothing has been written then.
+        ValueError, OSError: the checkpoint cannot be read or told in transformers' terms, its
+            classifier was never trained, its weights are not finite, or a file that belongs to it
+            is missing or does not fit; nothing has been written then.
     """
     if options.expected_sha256 is not None:
         check_sha256((checkpoint,), options.expected_sha256)
@@ -102,6 +103,7 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         checkpoint, options.data_dir, options.bpe, options.bpe_dir, trained_on=trained_on
     )
     form = form_of(trained) if target == HUGGINGFACE else ENCODER
+    trained.check_finite(form == MASKED_LM)
     state = huggingface_state(trained, form)
     labels = _labels(trained, sources, options, state) if form == CLASSIFIER else ()
     kind = "xlm-roberta" if sources.bpe == "sentencepiece" else "roberta"
@@ -236,7 +238,7 @@ def _write_modules(
 
 
 def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -11,7 +11,8 @@ from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
-from scl_fairseq.checkpoints.reading import read_checkpoint
+from scl_fairseq.checkpoints.head_training import HeadTraining
+from scl_fairseq.checkpoints.reading import head_of, head_training, read_checkpoint
 from scl_fairseq.configuration import as_dict
 from scl_fairseq.refusals import one_line
 from scl_fairseq.text.assets import TextFiles, find, find_checkpoint
@@ -19,7 +20,6 @@ from scl_fairseq.text.bpe_files import BPE_OPTIONS, find_files
 from scl_fairseq.text.dictionary import read_dictionary
 from scl_fairseq.text.encodings import Encoder, load_encoder
 
-DEFAULT_HEAD = "sentence_classification_head"
 # Published checkpoints call the encoder a decoder.
 _WORDS = [f"{part}.sentence_encoder.embed_tokens.weight" for part in ("encoder", "decoder")]
 
@@ -33,6 +33,7 @@ class Opened:
         text: where those files are.
         encoder: sentences to the model's indices.
         head: name of the classification head.
+        training: whether it was trained.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Opened:
     text: TextFiles
     encoder: Encoder
     head: str
+    training: HeadTraining
 
 
 def open_checkpoint(
@@ -53,7 +55,7 @@ def open_checkpoint(
     path = find_checkpoint(path)
     state = _read(path)
     text = find(path, state["cfg"], data_dir, bpe, bpe_dir)
-    head = as_dict(state["cfg"].criterion).get("classification_head_name") or DEFAULT_HEAD
+    head, training = head_of(state), head_training(path, state)
     _check_dictionary(path, state["model"], text)
     _check_labels(path, state["model"], text, head)
     encoder = load_encoder(text.bpe, text.bpe_dir, text.dictionary)
@@ -62,7 +64,7 @@ def open_checkpoint(
     with open_dict(cfg):
         options = {option: str(files[name]) for option, name in BPE_OPTIONS[text.bpe].items()}
         cfg.bpe = {"_name": text.bpe, **options}
-    return Opened(model, cfg, task, text, encoder, head)
+    return Opened(model, cfg, task, text, encoder, head, training)
 
 
 def _read(path: Path) -> dict[str, Any]:
