@@ -104,7 +104,9 @@ def evaluate(path: Path, folder: Path, models: dict[str, Path]) -> None:
                 loaded = loaded or SentenceBERT(str(place))
                 scores[of] = statistics.fmean(ndcg(loaded, part) for part in parts)
                 made_of[of] = [weights, data[of]]
-                write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+                write_text(
+                    path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+                )
             print(f"{name}, {of}: {scores[of]:.4f}", flush=True)
 
 

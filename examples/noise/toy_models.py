@@ -101,7 +101,10 @@ def _make_forward(work: Path, english: Sequence[str], foreign: Sequence[str]) ->
     texts = [[moses.tokenize(text, **options) for text in part] for part in (english, foreign)]
     with (work / "tokens").open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for part in texts for line in part)
-    with (work / "tokens").open(encoding="utf-8") as source, (work / "merges").open("w") as codes:
+    with (
+        (work / "tokens").open(encoding="utf-8") as source,
+        (work / "merges").open("w", encoding="utf-8") as codes,
+    ):
         learn_bpe(source, codes, MERGES)
     # fastBPE wants a count behind each merge, and no heading.
     merges = (work / "merges").read_text("utf-8").splitlines()[1:]

@@ -109,7 +109,9 @@ def write(cfg, task, folder: Path) -> None:
             f"the BPE files: {data} has no bpe folder, and the training had no --bpe with files"
         )
     _copy_all({**sources, **files}, folder)
-    write_text(folder / TEXT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_text(
+        folder / TEXT, json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def _find_bpe(cfg, data: Path, prepared: str | None) -> tuple[str | None, dict[str, Path]]:

@@ -25,7 +25,7 @@ from scl_fairseq.checkpoints.export_weights import (
 from scl_fairseq.checkpoints.huggingface import check_sha256
 from scl_fairseq.checkpoints.model_card import model_card
 from scl_fairseq.checkpoints.trained import Trained, read_trained
-from scl_fairseq.files import replaced_folder
+from scl_fairseq.files import as_utf8, replaced_folder
 
 HUGGINGFACE, SENTENCE_TRANSFORMERS = "huggingface", "sentence-transformers"
 CLS, MEAN = "cls", "mean"
@@ -126,7 +126,7 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
         _write_json(folder / CONFIG, config)
         write_tokenizer(folder, tokenizer, max_positions)
-        (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
+        (folder / CARD).write_bytes(as_utf8(card))
         if target == SENTENCE_TRANSFORMERS:
             has_pooler = "pooler.dense.weight" in state
             _write_modules(folder, config["hidden_size"], max_positions, has_pooler, options)
@@ -239,7 +239,7 @@ def _write_modules(
 
 def _write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_bytes(as_utf8(text))
 
 
 def _is_ours(folder: Path) -> bool:
