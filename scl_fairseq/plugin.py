@@ -11,6 +11,7 @@ def register() -> None:
     import fairseq
 
     import scl_fairseq
+    from scl_fairseq import utf8
     from scl_fairseq.checkpoints import (
         companions,
         head_training,
@@ -28,6 +29,8 @@ def register() -> None:
     from scl_fairseq.tasks import sentence_embedding  # noqa: F401
     from scl_fairseq.text import fairseq_bpe  # noqa: F401
 
+    if os.path.basename(sys.argv[0]).startswith("fairseq-"):  # its log names folders and labels
+        utf8.print_utf8()
     loading.install()
     companions.install()
     training_state.install()

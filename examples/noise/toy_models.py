@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scl_fairseq.data import synthetic
+from scl_fairseq.utf8 import begin_command
 
 FOREIGN = "xx"
 NUM_SENTENCES = 4500
@@ -184,6 +185,7 @@ def _train(
 
 def main() -> None:
     """Make the models in the folder that the command line names."""
+    begin_command()
     if len(sys.argv) != 2:
         sys.exit(__doc__.split("\n\n")[1])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
