@@ -11,8 +11,10 @@ def register() -> None:
     import fairseq
 
     import scl_fairseq
+    from scl_fairseq import utf8
     from scl_fairseq.checkpoints import (
         companions,
+        head_training,
         loading,
         training_heads,
         training_state,
@@ -27,9 +29,12 @@ def register() -> None:
     from scl_fairseq.tasks import sentence_embedding, training_checks  # noqa: F401
     from scl_fairseq.text import fairseq_bpe  # noqa: F401
 
+    if os.path.basename(sys.argv[0]).startswith("fairseq-"):  # its log names folders and labels
+        utf8.print_utf8()
     loading.install()
     companions.install()
     training_state.install()
+    head_training.install()
     training_heads.install()
     training_checks.install()
     validation.install()

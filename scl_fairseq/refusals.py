@@ -22,6 +22,18 @@ _LONGEST_SHOWN = 300  # characters of an error of fairseq's
 _MOST_LISTED = 20
 
 
+class NotFiniteError(ValueError):
+    """Outputs of a model are NaN or infinite.
+
+    Attributes:
+        index: of the first example that has such outputs.
+    """
+
+    def __init__(self, index: int, message: str = "its outputs are not finite"):
+        super().__init__(f"example {index + 1}: {message}")
+        self.index = index
+
+
 def one_line(error: Exception) -> str:
     """What an error says, at most so long that it can stand within a line."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -168,7 +168,9 @@ def write(about: Mapping[str, Any], files: Mapping[str, Path], folder: Path) -> 
         OSError: reading or writing failed.
     """
     _copy_all(files, folder)
-    write_text(folder / TEXT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_text(
+        folder / TEXT, json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def _find_bpe(cfg, data: Path, prepared: str | None) -> tuple[str | None, dict[str, Path]]:

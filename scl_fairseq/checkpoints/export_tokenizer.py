@@ -249,5 +249,5 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_positions: int) -> N
         ("tokenizer_config.json", tokenizer_config(tokenizer, max_positions)),
         ("special_tokens_map.json", special_tokens(tokenizer)),
     ):
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (folder / name).write_text(text, encoding="utf-8", newline="\n")

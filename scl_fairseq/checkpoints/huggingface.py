@@ -111,6 +111,7 @@ def convert(
 def _checkpoint(
     weights: tuple[Path, ...], architecture: Architecture, vocabulary: Vocabulary
 ) -> tuple[dict[str, Any], bool]:
+    from scl_fairseq.checkpoints.finite import check_finite
     from scl_fairseq.checkpoints.tensor_files import read_weights
     from scl_fairseq.checkpoints.weights import WORDS, bare_names, fairseq_state
 
@@ -125,6 +126,7 @@ def _checkpoint(
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"vocabulary sizes differ: {listed}")
     state, has_mlm_head = fairseq_state(tensors, architecture, vocabulary.order)
+    check_finite(weights[0], state)
     checkpoint = {
         "args": architecture.namespace(),
         "model": state,

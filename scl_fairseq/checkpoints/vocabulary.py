@@ -93,7 +93,8 @@ def _read_wordpiece(folder: Path) -> Vocabulary:
     order, symbols = _fairseq_order(tokens, WORDPIECE_SPECIALS, path.name)
     files = {
         "vocab.txt": "".join(f"{token}\n" for token in tokens),
-        "tokenizer_config.json": json.dumps(_casing(folder, described), indent=2) + "\n",
+        "tokenizer_config.json": json.dumps(_casing(folder, described), indent=2, allow_nan=False)
+        + "\n",
     }
     return Vocabulary(path.name, order, tuple(symbols), files)
 
@@ -131,7 +132,7 @@ def _read_byte_level(folder: Path) -> Vocabulary:
     _refuse_symbols(symbols, source)
     files = {
         # ASCII, since fairseq opens it in the locale's encoding.
-        "encoder.json": json.dumps(numbering),
+        "encoder.json": json.dumps(numbering, allow_nan=False),
         "vocab.bpe": "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in pairs),
     }
     return Vocabulary(source, order, tuple(symbols), files)

@@ -9,19 +9,22 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from scl_fairseq.cli.common import Parser, byte_bar
 from scl_fairseq.cli.task_options import positive
 from scl_fairseq.inference.choices import DTYPES
+from scl_fairseq.refusals import NotFiniteError
 from scl_fairseq.text.assets import CHECKPOINT_HELP, RULE
 from scl_fairseq.text.choices import BPES
 
 if TYPE_CHECKING:
     from scl_fairseq.inference.hub import SentenceModel
 
+Block = Sequence[tuple[str, ...]]
+Found = TypeVar("Found")
 
 SPLIT_HELP = (
     "of the data, as fairseq names it (test; valid where there is no test set that can be scored)"
@@ -115,6 +118,36 @@ def sentence_blocks(
                 show(done, total)
 
         yield blocks()
+
+
+def run_blocks(
+    run: Callable[[Block], Found], blocks: Iterator[Block], options: argparse.Namespace, end: str
+) -> Iterator[Found]:
+    """What the model makes of each block.
+
+    Args:
+        run: the model.
+        blocks: of lines.
+        options: of the command.
+        end: what becomes of the output where the model breaks down; ``{}`` is the last line of the
+            block before.
+
+    Raises:
+        ValueError: outputs for a line are not finite.
+    """
+    lines = 0
+    for block in blocks:
+        try:
+            found = run(block)
+        except NotFiniteError as error:
+            kind = f" in {options.dtype}" if options.dtype else ""
+            raise ValueError(
+                f"{options.checkpoint}: what the model makes of line {lines + error.index + 1} is "
+                f"not finite{kind}: its training has diverged, or numbers are too large for its "
+                f"--dtype; {end.format(lines)}"
+            ) from error
+        yield found
+        lines += len(block)
 
 
 def tell_truncated(prog: str, count: int, model: SentenceModel) -> None:

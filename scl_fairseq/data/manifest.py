@@ -78,7 +78,7 @@ class Manifest:
         values = asdict(self)
         if self.augmentation is None:
             del values[AUGMENTATION]
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def find_task(self) -> Task:
         """The task that the sample is of.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scl_fairseq.checkpoints.head_training import OF_ENCODERS
 from scl_fairseq.data.binarized import default_split
 from scl_fairseq.files import write_bytes
 from scl_fairseq.inference.split_embeddings import SplitEmbeddings, embed_split
@@ -72,7 +73,8 @@ def embed_panels(
         data_dir: binarised data that they all were trained with.
         split: as fairseq names it; by default test, or valid where test has no labels.
         names: of the panels, in the order of the checkpoints; by default the loss with lambda and
-            tau, and the accuracy, and where two have the same loss, their files.
+            tau, and the accuracy where a classifier was trained; and where two have the same loss,
+            their files.
         class_names: by default those of the label dictionary, in words for some data sets.
 
     Raises:
@@ -92,7 +94,7 @@ def embed_panels(
         class_names = MEANINGS.get(task, in_data) if in_data == ("0", "1") else in_data
     if len(class_names) != len(in_data):
         raise ValueError(f"{len(class_names)} --class-names for {len(in_data)} classes")
-    pairs = sorted(zip(titles, embedded, strict=True), key=lambda pair: pair[1].scl_lambda > 0)
+    pairs = sorted(zip(titles, embedded, strict=True), key=lambda pair: _loss(pair[1]) != "CE")
     what = " ".join(["CLS embeddings of", *([task] if task else []), split])
     return Panels(
         {title: one.vectors.numpy() for title, one in pairs},
@@ -103,12 +105,11 @@ def embed_panels(
 
 
 def _titles(embedded: Sequence[SplitEmbeddings], checkpoints: Sequence[Path]) -> list[str]:
-    losses = [
-        f"CE+SCL (λ = {one.scl_lambda:g}, τ = {one.scl_temperature:g})" if one.scl_lambda else "CE"
-        for one in embedded
-    ]
+    losses = [_loss(one) for one in embedded]
     titles = [
-        f"{loss}, accuracy {one.accuracy:.1f} %" for loss, one in zip(losses, embedded, strict=True)
+        f"{loss}, "
+        + ("no classifier" if one.accuracy is None else f"accuracy {one.accuracy:.1f} %")
+        for loss, one in zip(losses, embedded, strict=True)
     ]
     if len(set(losses)) < len(losses):
         places = [f"{path.parent.name}/{path.name}" for path in checkpoints]
@@ -116,6 +117,14 @@ def _titles(embedded: Sequence[SplitEmbeddings], checkpoints: Sequence[Path]) ->
     if len(set(titles)) < len(titles):
         raise ValueError("two panels would have the same title: tell them apart with --names")
     return titles
+
+
+def _loss(one: SplitEmbeddings) -> str:
+    if one.criterion in OF_ENCODERS:
+        return one.criterion
+    if not one.scl_lambda:
+        return "CE"
+    return f"CE+SCL (λ = {one.scl_lambda:g}, τ = {one.scl_temperature:g})"
 
 
 def _task(data_dir: Path) -> str | None:

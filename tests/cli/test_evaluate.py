@@ -384,7 +384,7 @@ CHANGED = {
     ),
     "diverged": (
         lambda state: state["model"][f"{PROJECTION}.bias"].fill_(float("nan")),
-        "its outputs are not finite",
+        f"{PROJECTION}.bias holds NaN",
     ),
 }
 
