@@ -25,13 +25,14 @@ def register() -> None:
         supcon,
     )
     from scl_fairseq.tasks import sentence_embedding  # noqa: F401
-    from scl_fairseq.text import fairseq_bpe  # noqa: F401
+    from scl_fairseq.text import fairseq_bpe
 
     loading.install()
     companions.install()
     training_state.install()
     training_heads.install()
     validation.install()
+    fairseq_bpe.refuse_settings_in_stock()
     # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for
     # another package of the same name once this one is imported, unless the path is known to it.
     beside_fairseq = os.path.join(os.path.dirname(fairseq.__file__), "..", "scl_fairseq")

@@ -1,12 +1,12 @@
 """BERT's WordPiece over the ``tokenizers`` library, in the spelling of a fairseq dictionary."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from scl_fairseq.text.settings import SWITCHES, Settings, read_settings
+
 UNKNOWN = "<unk>"
 LONGEST_WORD = 100
-SWITCHES = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 
 
 class WordPiece:
@@ -20,7 +20,7 @@ class WordPiece:
         vocab_path: ``vocab.txt``, one token a line.
         lowercase: lower-case the text and strip its accents. By default, what
             ``do_lower_case`` says in a ``tokenizer_config.json`` beside ``vocab_path``, else True.
-            ``strip_accents`` and ``tokenize_chinese_chars`` are read there too.
+            The further settings of ``text.settings`` are read there too.
 
     Raises:
         ValueError: the vocabulary has no ``[UNK]``, or ``tokenizer_config.json`` is no JSON.
@@ -33,7 +33,7 @@ class WordPiece:
     """
 
     def __init__(self, vocab_path: str | Path, lowercase: bool | None = None):
-        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+        from tokenizers import Tokenizer, models, pre_tokenizers
 
         path = Path(vocab_path)
         try:
@@ -43,19 +43,18 @@ class WordPiece:
         vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines)}
         if "[UNK]" not in vocabulary:
             raise ValueError(f"{path} is no WordPiece vocabulary: it has no [UNK]")
-        config = _tokenizer_config(path.with_name("tokenizer_config.json"))
-        if lowercase is None:
-            lowercase = config.get("do_lower_case", True)
+        settings = read_settings(path)
+        if lowercase is not None:
+            told = {**settings.content, SWITCHES[0]: lowercase}
+            settings = Settings(settings.path, told)
         self._tokenizer = Tokenizer(
             models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)
         )
-        self._tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-            strip_accents=config.get("strip_accents"),
-            lowercase=lowercase,
-        )
+        normalizer = settings.word_normalizer()
+        if normalizer is not None:
+            self._tokenizer.normalizer = normalizer
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._tokenizer.add_tokens(settings.added())
 
     def encode(self, text: str) -> str:
         """Tokens of ``text`` joined by spaces; ``<unk>`` for a word that has none."""
@@ -78,18 +77,3 @@ class WordPiece:
 def _joined(tokens: list[str]) -> str:
     # The pre-tokenizer splits at brackets, so [UNK] can only be the model's own.
     return " ".join(UNKNOWN if token == "[UNK]" else token for token in tokens)
-
-
-def _tokenizer_config(path: Path) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    for name in SWITCHES:
-        if not isinstance(config.get(name), bool | None):
-            raise ValueError(f"{path}: {name} is {config[name]!r}, expected true or false")
-    return config
