@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags
-from scl_fairseq.checkpoints.vocabulary import SENTENCE_PIECE, Vocabulary, read_vocabulary
+from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
+from scl_fairseq.checkpoints.tokenizer_proof import prove
+from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
 from scl_fairseq.files import file_sha256, read_json, replaced_folder
 
 __all__ = ["Conversion", "architecture_flags", "convert"]
@@ -27,7 +29,6 @@ WRITTEN = frozenset(
     }
 )
 FAIRSEQ_LAYER_NORM_EPS = 1e-5
-BPE = {"bert": "wordpiece", "roberta": "gpt2", "xlm-roberta": "sentencepiece"}
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,12 @@ def convert(
     """
     source, destination = Path(source).resolve(), Path(destination).resolve()
     _check_destination(source, destination)
-    architecture = Architecture.from_config(read_json(_require(source, "config.json")))
+    config = read_json(_require(source, "config.json"))
+    architecture = Architecture.from_config(config)
     weights = _find_weights(source)
     if expected_sha256 is not None:
         check_sha256(weights, expected_sha256)
-    vocabulary = read_vocabulary(source, architecture.model_type)
+    vocabulary = read_vocabulary(source, config)
     checkpoint, has_mlm_head = _checkpoint(weights, architecture, vocabulary)
 
     files = {"dict.txt": vocabulary.dictionary, **vocabulary.files}
@@ -93,7 +95,8 @@ def convert(
         for name, content in files.items():
             data = content if isinstance(content, bytes) else content.encode("utf-8")
             (folder / name).write_bytes(data)
-    notes = _notes(architecture, has_mlm_head)
+        _, told = prove(vocabulary, folder, source)
+    notes = (*_notes(architecture, has_mlm_head), *told)
     for note in notes:
         logger.info(note)
     return Conversion(
@@ -102,7 +105,7 @@ def convert(
         architecture=architecture,
         flags=tuple(architecture_flags(checkpoint["args"])),
         parameters=_count_parameters(checkpoint["model"]),
-        bpe=BPE[architecture.model_type],
+        bpe=vocabulary.bpe,
         has_mlm_head=has_mlm_head,
         notes=notes,
     )
