@@ -321,4 +321,4 @@ def _type(step: Any) -> str | None:
 
 def _shown(step: Any) -> str:
     text = json.dumps(step, ensure_ascii=False)
-    return text if len(text) < 120 else f"{_type(step)}"
+    return text if len(text) < 200 else f"{_type(step)}"

@@ -28,11 +28,10 @@ TEXTS = (
     "w" * 99 + " " + "w" * 100 + " " + "w" * 101 + " " + "b" * 300,
     "12345 1,000.5 3rd 2nd v2.0",
     "http://a.b/c?d=e&f=g <br /> &amp; #tag",
-    "<s> a</s> <pad><unk> <mask> film<mask>",
     "[CLS] a [SEP] [MASK] [UNK] [PAD] [unused0] [unused1]",
     "<|endoftext|> ##ing Ġthe Ċ",
     "",
-    "x",
+    "x xx xxx",
 )
 # SentencePiece and the library read these differently, as fairseq and transformers do.
 _NOT_OF_SENTENCE_PIECE = (
@@ -43,6 +42,7 @@ _NOT_OF_SENTENCE_PIECE = (
     "a\tfilm\nof\r\nnote\x0b\x0c.",
     "ﬁlm ²  ½ Ⅷ ＡＢＣ ㎏",
     "▁a ▁▁film film ▁",
+    "<s> a</s> <pad><unk> <mask> film<mask>",
 )
 
 

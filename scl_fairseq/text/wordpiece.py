@@ -55,15 +55,21 @@ class WordPiece:
             self._tokenizer.normalizer = normalizer
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._tokenizer.add_tokens(settings.added())
+        # By id: an added token that is found in normalised text is spelled as it was found. The
+        # pre-tokenizer splits at brackets, so [UNK] can only be the model's own.
+        self._symbols = {
+            number: UNKNOWN if token == "[UNK]" else token
+            for token, number in self._tokenizer.get_vocab().items()
+        }
 
     def encode(self, text: str) -> str:
         """Tokens of ``text`` joined by spaces; ``<unk>`` for a word that has none."""
-        return _joined(self._tokenizer.encode(text, add_special_tokens=False).tokens)
+        return self._joined(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_lines(self, lines: Sequence[str]) -> list[str]:
         """Encode many texts at once, on all cores; one string of tokens each."""
         batch = self._tokenizer.encode_batch(list(lines), add_special_tokens=False)
-        return [_joined(encoding.tokens) for encoding in batch]
+        return [self._joined(encoding.ids) for encoding in batch]
 
     @staticmethod
     def decode(tokens: str) -> str:
@@ -73,7 +79,5 @@ class WordPiece:
         """
         return tokens.replace(" ##", "")
 
-
-def _joined(tokens: list[str]) -> str:
-    # The pre-tokenizer splits at brackets, so [UNK] can only be the model's own.
-    return " ".join(UNKNOWN if token == "[UNK]" else token for token in tokens)
+    def _joined(self, ids: Sequence[int]) -> str:
+        return " ".join(map(self._symbols.__getitem__, ids))
