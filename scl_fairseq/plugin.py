@@ -13,6 +13,7 @@ def register() -> None:
     import scl_fairseq
     from scl_fairseq.checkpoints import (
         companions,
+        layer_norms,
         loading,
         training_heads,
         training_state,
@@ -32,6 +33,7 @@ def register() -> None:
     training_state.install()
     training_heads.install()
     validation.install()
+    layer_norms.install()
     fairseq_bpe.refuse_settings_in_stock()
     # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for
     # another package of the same name once this one is imported, unless the path is known to it.

@@ -234,4 +234,5 @@ def _first(folders: Iterable[Path], bpe: str | None) -> tuple[str, Mapping[str, 
 
 
 def _num_inputs(data: Path, own: Description) -> int:
-    return own.get("num_inputs") or 1 + (data / "input1").is_dir()
+    # Of a classifier that came from elsewhere it may not be known.
+    return own["num_inputs"] if "num_inputs" in own else 1 + (data / "input1").is_dir()

@@ -10,7 +10,11 @@ import transformers
 
 from tests.checkpoints.random_models import save_bert, save_roberta, save_xlm_roberta
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", "film", "of", "is", "and", "The", "Film", "É", "é", "e", "story", "##s", "##ing", "no", "##t", "naïve", "naive", "Naive", "人", "类", "ca", "##fe", "##é", "ist", "##an", "##bul", "@", "user", "USER", "<", ">", "/", "url"]
+WORDS = [
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", "film", "of", "is", "and", "The"),
+    *("Film", "É", "é", "e", "story", "##s", "##ing", "no", "##t", "naïve", "naive", "Naive", "人"),
+    *("类", "ca", "##fe", "##é", "ist", "##an", "##bul", "@", "user", "USER", "<", ">", "/", "url"),
+]
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZäöüéñß0123456789"
 WORDPIECES = list(
     dict.fromkeys([*WORDS, *LETTERS, *".,!?'-[](){}$#&;:\"", *(f"##{c}" for c in LETTERS)])
