@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from scl_fairseq.checkpoints import fitting
+
 logger = logging.getLogger(__name__)
 
 # Parameters that encoder layers of fairseq 0.12.2 keep beside the ones that the forward uses.
@@ -136,7 +138,7 @@ def _name_the_file_in_errors(checkpoint_utils: ModuleType) -> None:
     @functools.wraps(original)
     def load_checkpoint_to_cpu(path, *args, **kwargs):
         try:
-            return original(path, *args, **kwargs)
+            state = original(path, *args, **kwargs)
         except pickle.UnpicklingError as error:
             refused = re.search(r"GLOBAL ([\w.]+)", str(error))
             if refused is None:
@@ -155,6 +157,8 @@ def _name_the_file_in_errors(checkpoint_utils: ModuleType) -> None:
             raise BrokenCheckpointError(
                 f"{path} is truncated or damaged, or no checkpoint: {_first_line(error)}"
             ) from error
+        fitting.check_loaded(Path(path), state)
+        return state
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
@@ -187,7 +191,8 @@ def _load_whole_checkpoints_on_every_rank(trainer_class: type) -> None:
         if self.data_parallel_world_size > 1:
             # Otherwise rank 0 broadcasts the state as a pickle that no allow-list can cover.
             self.cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
-        return original(self, _whole_or_fallback(self, filename), *args, **kwargs)
+        with fitting.loading_into(self):
+            return original(self, _whole_or_fallback(self, filename), *args, **kwargs)
 
     load_checkpoint._scl_fairseq = True
     trainer_class.load_checkpoint = load_checkpoint

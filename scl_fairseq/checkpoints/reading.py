@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scl_fairseq.checkpoints.fitting import check_beside
+from scl_fairseq.configuration import as_dict
 from scl_fairseq.refusals import UNFIT, one_line
 
 
@@ -14,7 +16,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, not safe to load, or none of fairseq's.
+        ValueError: it is damaged, not safe to load, or none of fairseq's; or the ``config.json``
+            beside it is of another network.
     """
     from fairseq import checkpoint_utils
 
@@ -31,5 +34,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(message) from error
     except OSError as error:  # in a short rest of a file torch seeks to where there is nothing
         raise ValueError(f"{path} is truncated or damaged: {one_line(error)}") from error
+    check_beside(path, as_dict(state["cfg"].get("model")))
     state["args"] = None  # of older files; fairseq has put them into cfg too
     return state

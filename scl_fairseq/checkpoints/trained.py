@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scl_fairseq.checkpoints.fitting import check_beside
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
 from scl_fairseq.checkpoints.training_state import text_of
@@ -112,6 +113,7 @@ def read_trained(path: Path) -> Trained:
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise ValueError(f"{path} is not a fairseq checkpoint: it holds no model")
     settings = _settings(state)
+    check_beside(path, settings["model"])
     history = state.get("optimizer_history") or [{}]
     return Trained(
         path=path,
