@@ -66,6 +66,7 @@ class Architecture:
         _one_of(config, "position_embedding_type", ("absolute",), default="absolute")
         _one_of(config, "is_decoder", (False,), default=False)
         _one_of(config, "add_cross_attention", (False,), default=False)
+        _check_dtype(config)
         width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
         if width % heads:
             raise ValueError(
@@ -209,6 +210,18 @@ def _count(config: Mapping[str, Any], key: str, default: int | None = None, leas
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"config.json: {key} is {value!r}; expected an integer of {least} or more")
     return value
+
+
+def _check_dtype(config: Mapping[str, Any]) -> None:
+    """Weights are read as they are stored; what else would be made of them is refused."""
+    if config.get("quantization_config"):
+        raise ValueError(
+            "config.json: quantization_config is there; only floating weights are read"
+        )
+    for key in ("dtype", "torch_dtype"):
+        value = config.get(key)
+        if value is not None and "float" not in str(value):
+            raise ValueError(f"config.json: {key} is {value!r}; expected a floating one")
 
 
 def _rate(config: Mapping[str, Any], key: str, default: float | None = 0.1) -> float | None:

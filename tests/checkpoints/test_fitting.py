@@ -78,7 +78,7 @@ def test_a_config_of_another_network_is_refused_everywhere(tiny, contradicted, t
     out = tmp_path / "out"
     assert convert.main(["--to", "huggingface", str(contradicted), str(out)]) == 2
     assert predict.main([str(contradicted), "--input", str(contradicted / "dict.txt")]) == 2
-    assert evaluate.main([str(contradicted), "--data-dir", str(tiny.data)]) == 2
+    assert evaluate.main([str(contradicted), "--data", str(tiny.data)]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 3
     assert all("makes it 2" in error for error in errors), errors
