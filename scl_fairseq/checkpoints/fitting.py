@@ -46,28 +46,32 @@ _ROWS = {
     "embed_tokens.weight": "tokens, and the data's dictionary makes",
     "embed_positions.weight": "positions, and --max-positions makes",
 }
-_trainers: list[Any] = []
 
 
 @contextlib.contextmanager
 def loading_into(trainer) -> Iterator[None]:
-    """What is read meanwhile is to become the weights of this trainer's model."""
-    _trainers.append(trainer)
+    """What is read meanwhile is to become the weights of this trainer's model, and must fit it.
+
+    Raises:
+        SystemExit: with 2, after one line on standard error, where it does not.
+    """
+    from fairseq import checkpoint_utils
+
+    read = checkpoint_utils.load_checkpoint_to_cpu  # or what a warm process has in its place
+
+    def read_and_check(path, *args, **kwargs):
+        state = read(path, *args, **kwargs)
+        _check(trainer, Path(path), state)
+        return state
+
+    checkpoint_utils.load_checkpoint_to_cpu = read_and_check
     try:
         yield
     finally:
-        _trainers.pop()
+        checkpoint_utils.load_checkpoint_to_cpu = read
 
 
-def check_loaded(path: Path, state: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that does not fit the model of the trainer that reads it, if any does.
-
-    Raises:
-        SystemExit: with 2, after one line on standard error.
-    """
-    if not _trainers:
-        return
-    trainer = _trainers[-1]
+def _check(trainer, path: Path, state: Mapping[str, Any]) -> None:
     own = as_dict((state.get("cfg") or {}).get("model"))
     trainer._scl_layer_norm_eps = own.get(LAYER_NORM_EPS)
     told = _filled(as_dict(trainer.cfg.model))

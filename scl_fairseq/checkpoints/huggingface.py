@@ -28,6 +28,7 @@ __all__ = ["Conversion", "architecture_flags", "convert"]
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "model.pt"
+SENTENCE_CONFIG = "sentence_bert_config.json"
 WRITTEN = frozenset(
     {
         CHECKPOINT,
@@ -135,7 +136,7 @@ def convert(
             told += () if pairs_are_known else (_ON_PAIRS,)
         arguments = architecture.namespace(head, separators)
         torch.save(_checkpoint(arguments, state, text), folder / CHECKPOINT)
-    notes = (*_notes(architecture, has_mlm_head, head), *told)
+    notes = (*_notes(architecture, has_mlm_head, head), *_left_out(source, tensors, head), *told)
     for note in notes:
         logger.info(note)
     at = {name: destination / name for name in vocabulary.files}
@@ -255,6 +256,27 @@ def _notes(
         notes.append(
             f"The source's layer norms use eps {architecture.layer_norm_eps:g}, fairseq's "
             f"{FAIRSEQ_LAYER_NORM_EPS:g}: hidden states differ slightly."
+        )
+    return tuple(notes)
+
+
+def _left_out(source: Path, tensors: Mapping[str, Any], head: SourceHead | None) -> tuple[str, ...]:
+    """What of the folder does not come along, or comes in another form, in sentences."""
+    import torch
+
+    notes = []
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    others = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes - {torch.float32})
+    if others:
+        exactly = "rounded to" if "float64" in others else "exactly as"
+        notes.append(f"The weights are {', '.join(others)}; model.pt holds them {exactly} float32.")
+    if "pooler.dense.weight" in tensors and not head:
+        notes.append("The source's pooler is left out: fairseq's encoder has no place for it.")
+    path = source / SENTENCE_CONFIG
+    if path.exists() and read_json(path).get("do_lower_case"):
+        notes.append(
+            f"{SENTENCE_CONFIG} says do_lower_case: sentence-transformers lower-cases texts before "
+            "the tokenizer gets them. This is not done here; lower-case your texts."
         )
     return tuple(notes)
 

@@ -138,7 +138,7 @@ def _name_the_file_in_errors(checkpoint_utils: ModuleType) -> None:
     @functools.wraps(original)
     def load_checkpoint_to_cpu(path, *args, **kwargs):
         try:
-            state = original(path, *args, **kwargs)
+            return original(path, *args, **kwargs)
         except pickle.UnpicklingError as error:
             refused = re.search(r"GLOBAL ([\w.]+)", str(error))
             if refused is None:
@@ -157,8 +157,6 @@ def _name_the_file_in_errors(checkpoint_utils: ModuleType) -> None:
             raise BrokenCheckpointError(
                 f"{path} is truncated or damaged, or no checkpoint: {_first_line(error)}"
             ) from error
-        fitting.check_loaded(Path(path), state)
-        return state
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 

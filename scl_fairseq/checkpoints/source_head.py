@@ -58,8 +58,8 @@ def read_head(
     named = [str(name) for name in config.get("architectures") or []]
     if named and not named[0].endswith(SUFFIX):
         raise ValueError(
-            f"config.json: architectures is {named[0]}, a head that fairseq has not; supported: "
-            f"{SUFFIX}, the masked language model and the encoder alone"
+            f"config.json: architectures is {named[0]}, and the weights hold a classifier; of "
+            f"heads with classes fairseq has that of {SUFFIX} alone"
         )
     last = next(m for m, ours in MODULES[family].items() if ours == "out_proj") + ".weight"
     if last not in tensors:

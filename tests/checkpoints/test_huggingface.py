@@ -606,8 +606,12 @@ REFUSALS = {
         r"missing: encoder\.layer\.1\.attention\.self\.query\.weight",
     ),
     "unknown tensor": (
+        edit_tensors(lambda t: {**t, "qa_outputs.weight": torch.zeros(2, 32)}),
+        r"unknown: qa_outputs\.weight",
+    ),
+    "a head of another kind": (
         edit_tensors(lambda t: {**t, "classifier.weight": torch.zeros(2, 32)}),
-        r"unknown: classifier\.weight",
+        "architectures is BertForMaskedLM",
     ),
     "wrong shape": (
         edit_tensors(lambda t: {**t, QUERY: t[QUERY][:, :30]}),

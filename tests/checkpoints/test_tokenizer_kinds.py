@@ -326,3 +326,43 @@ def test_what_goes_out_again_has_the_same_ids(converted, tmp_path, kind, sentenc
     found = tokenizer(texts, add_special_tokens=False)["input_ids"]
     to_source = source_ids(source, out)
     assert [to_source[ids].tolist() for ids in found] == own_ids(source, texts)
+
+
+def test_a_training_keeps_what_is_done_to_text(converted, tmp_path, capsys):
+    """The printed options, real training, and text in its folder when all else is gone."""
+    import shlex
+
+    import scl_fairseq
+    from scl_fairseq.cli import preprocess
+    from tests import runs
+
+    source, _ = converted("gpt2, prefix space")
+    out, text, run = (tmp_path / name for name in ("out", "text", "run"))
+    capsys.readouterr()
+    assert main([str(source), str(out)]) == 0
+    needs = capsys.readouterr().out.split("fairseq-train needs:\n")[1].splitlines()
+    lines = [line.rstrip("\\") for line in needs if line.startswith("  ")]
+    words = shlex.split(" ".join(lines))
+    assert words[words.index("--bpe") + 1] == "gpt2_adjusted"
+    text.mkdir()
+    for name in ("train", "dev"):
+        (text / f"{name}.tsv").write_text("sentence\tlabel\nthe film\t1\na film\t0\n")
+    arguments = ["--task", "SST-2", "--data-dir", text, "--destdir", tmp_path / "data"]
+    arguments += ["--bpe", "gpt2", "--bpe-dir", out, "--workers", 1]
+    assert preprocess.main(list(map(str, arguments))) == 0
+    options = ["--task", "sentence_prediction", "--num-classes", 2, "--init-token", 0, "--cpu"]
+    options += ["--criterion", "sentence_prediction_scl", "--distributed-world-size", 1]
+    options += ["--batch-size", 2, "--optimizer", "adam", "--max-update", 1, "--save-dir", run]
+    options += ["--user-dir", runs.ROOT / "scl_fairseq", "--required-batch-size-multiple", 1]
+    runs.train([runs.FAIRSEQ_TRAIN, tmp_path / "data", *words, *options])
+    to_source = source_ids(source, out)
+    for folder in (out, tmp_path / "data"):
+        shutil.rmtree(folder)
+    hub = scl_fairseq.load(run)
+    texts = ["the film", "A film of note"]
+    found = [to_source[hub.encode(one)[1:-1]].tolist() for one in texts]
+    assert found == own_ids(source, texts)
+    settings = run / "tokenizer_config.json"
+    settings.write_text('{"add_prefix_space": false}')
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json is not the .* trained with"):
+        scl_fairseq.load(run)
