@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from scl_fairseq.checkpoints.export_weights import (
 )
 from scl_fairseq.checkpoints.huggingface import check_sha256
 from scl_fairseq.checkpoints.model_card import model_card
+from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
 from scl_fairseq.checkpoints.trained import Trained, read_trained
 from scl_fairseq.files import as_utf8, replaced_folder
 from scl_fairseq.text.assets import TextFiles, find, find_checkpoint
@@ -42,7 +44,7 @@ _SENTENCE_FILES = (
     "1_Pooling/config.json",
     "2_Normalize",
 )
-WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, *_TOKENIZER_FILES, *_SENTENCE_FILES})
+WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, SENTENCE_PIECE, *_TOKENIZER_FILES, *_SENTENCE_FILES})
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
         _write_json(folder / CONFIG, config)
         write_tokenizer(folder, tokenizer, max_positions)
+        if text.bpe == SENTENCEPIECE:  # by which the way back leads
+            shutil.copyfile(files[0], folder / SENTENCE_PIECE)
         (folder / CARD).write_bytes(as_utf8(card))
         if target == SENTENCE_TRANSFORMERS:
             has_pooler = "pooler.dense.weight" in state

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scl_fairseq.checkpoints.head_training import DENSE
-from scl_fairseq.checkpoints.huggingface import FAIRSEQ_LAYER_NORM_EPS
+from scl_fairseq.checkpoints.layer_norms import eps_of
 from scl_fairseq.checkpoints.trained import Trained
 from scl_fairseq.checkpoints.weights import HEAD, LAYER, POSITIONS, TOKEN_TYPES, WORDS
 
@@ -138,7 +138,7 @@ def huggingface_config(
         "hidden_dropout_prob": arguments.dropout,
         "hidden_size": width,
         "intermediate_size": arguments.encoder_ffn_embed_dim,
-        "layer_norm_eps": FAIRSEQ_LAYER_NORM_EPS,
+        "layer_norm_eps": eps_of(vars(arguments)),
         "max_position_embeddings": positions,
         "num_attention_heads": arguments.encoder_attention_heads,
         "num_hidden_layers": arguments.encoder_layers,

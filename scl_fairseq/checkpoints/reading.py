@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.finite import check_finite, used
+from scl_fairseq.checkpoints.fitting import check_beside
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD, HeadTraining
 from scl_fairseq.configuration import as_dict
 from scl_fairseq.refusals import UNFIT, one_line
@@ -17,8 +18,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, not safe to load, or none of fairseq's; or a weight that its
-            model computes with is NaN or infinite.
+        ValueError: it is damaged, not safe to load, or none of fairseq's; a weight that its model
+            computes with is NaN or infinite; or the ``config.json`` beside it is of another
+            network.
     """
     from fairseq import checkpoint_utils
 
@@ -35,6 +37,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(message) from error
     except OSError as error:  # in a short rest of a file torch seeks to where there is nothing
         raise ValueError(f"{path} is truncated or damaged: {one_line(error)}") from error
+    check_beside(path, as_dict(state["cfg"].get("model")))
     state["args"] = None  # of older files; fairseq has put them into cfg too
     check_finite(path, used(state["model"], head_of(state)))
     return state

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from scl_fairseq.checkpoints.finite import check_finite, used
+from scl_fairseq.checkpoints.fitting import check_beside
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD, HeadTraining
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
@@ -131,6 +132,7 @@ def read_trained(path: Path) -> Trained:
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise ValueError(f"{path} is not a fairseq checkpoint: it holds no model")
     settings = _settings(state)
+    check_beside(path, settings["model"])
     return Trained(
         path=path,
         arguments=_arguments(path, settings.pop("model")),

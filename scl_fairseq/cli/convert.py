@@ -84,7 +84,6 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
 def _to_fairseq(options: argparse.Namespace) -> int:
     # After parsing: torch takes seconds to import, and --help does not need it.
     from scl_fairseq.checkpoints.huggingface import convert
-    from scl_fairseq.text.bpe_files import BPE_OPTIONS
 
     done = convert(options.source, options.destination, expected_sha256=options.sha256)
     size = done.architecture
@@ -94,12 +93,15 @@ def _to_fairseq(options: argparse.Namespace) -> int:
         f"{size.layers} layers, {size.width} wide, {size.heads} heads, "
         f"{size.max_positions} positions, {size.vocabulary_size} tokens ({done.bpe})"
     )
+    if done.head:
+        print(f"labels: {', '.join(done.head.labels)}" if done.head.labels else "a regression")
     print("fairseq-train needs:")
     print(f"  --finetune-from-model {shlex.quote(str(options.destination / 'model.pt'))} \\")
     # For text: checkpoints remember it, and fairseq's hub would otherwise download GPT-2's.
-    words = ["--bpe", done.bpe]
-    for option, name in BPE_OPTIONS[done.bpe].items():
-        words += ["--" + option.replace("_", "-"), str(options.destination / name)]
+    words = ["--bpe", done.bpe_options["_name"]]
+    for option, path in done.bpe_options.items():
+        if option != "_name":
+            words += ["--" + option.replace("_", "-"), path]
     print(f"  {shlex.join(words)} \\")
     print(f"  {shlex.join(done.flags)}")  # the recipes take the line that begins with --arch
     for note in done.notes:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scl_fairseq.checkpoints.head_training import HeadTraining
 from scl_fairseq.checkpoints.reading import head_training, read_checkpoint
 from scl_fairseq.checkpoints.training_state import text_of
+from scl_fairseq.configuration import as_dict
 from scl_fairseq.data.binarized import BinarizedData
 from scl_fairseq.inference.evaluation import (
     LengthSortedBatches,
@@ -159,8 +160,8 @@ def _check_dictionaries(checkpoint: Path, state: Mapping[str, Any], data: Binari
                 f"tokens, but {given} makes {expected}"
             )
     own = text_of(state.get("extra_state")) or describe_beside(checkpoint.parent)
-    trained_on = getattr(state["cfg"].task, "data", None)
-    if not own["sha256"] and trained_on:
+    trained_on = as_dict(state["cfg"].task).get("data")
+    if not own["sha256"] and trained_on not in (None, "???"):
         own = describe_beside(Path(trained_on))
     for name, path in ((LABELS, data.folder / LABELS), (DICTIONARY, given)):
         check_file(name, path, own, checkpoint)

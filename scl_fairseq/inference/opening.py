@@ -24,7 +24,7 @@ from scl_fairseq.text.assets import (
     find_checkpoint,
     is_regression,
 )
-from scl_fairseq.text.bpe_files import BPE_OPTIONS
+from scl_fairseq.text.bpe_files import fairseq_options
 from scl_fairseq.text.description import INPUT, LABELS
 from scl_fairseq.text.dictionary import read_dictionary
 from scl_fairseq.text.encodings import Encoder, encoder_of
@@ -73,10 +73,7 @@ def open_checkpoint(
     encoder = encoder_of(text.bpe, text.bpe_files, text.dictionary)
     model, cfg, task = _build(path, state, text.data)
     with open_dict(cfg):
-        options = {
-            option: str(text.bpe_files[name]) for option, name in BPE_OPTIONS[text.bpe].items()
-        }
-        cfg.bpe = {"_name": text.bpe, **options}
+        cfg.bpe = fairseq_options(text.bpe, text.bpe_files)
     return Opened(model, cfg, task, text, encoder, head, training)
 
 

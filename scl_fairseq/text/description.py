@@ -6,11 +6,12 @@ that lie beside a checkpoint later can be told from another's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.files import file_sha256, read_json
+from scl_fairseq.files import file_sha256, read_json, write_text
 from scl_fairseq.text.dictionary import label_names, read_dictionary
 
 TEXT = "text.json"  # beside checkpoints
@@ -35,6 +36,12 @@ def read_description(path: Path) -> dict[str, Any]:
         if found.get(name) is not None and not is_right(found[name]):
             raise ValueError(f"{path} is damaged: {name} cannot be {str(found[name])[:80]!r}")
     return found
+
+
+def write_description(folder: Path, about: Description) -> None:
+    """Write ``text.json``, whole or not at all."""
+    text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / TEXT, text + "\n")
 
 
 def describe_beside(folder: Path) -> dict[str, Any]:
