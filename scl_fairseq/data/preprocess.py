@@ -29,9 +29,10 @@ from scl_fairseq.data.encode import (
     make_state,
 )
 from scl_fairseq.data.file_report import FileReport
+from scl_fairseq.data.folders import DataFolder, open_folder
 from scl_fairseq.data.parallel import available_cores, ordered_map
 from scl_fairseq.data.row_index import index_rows
-from scl_fairseq.data.sources import DataFolder, Source, open_folder
+from scl_fairseq.data.sources import Source
 from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Task

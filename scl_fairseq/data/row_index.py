@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scl_fairseq.data.blocks import Block, OnBytes, ignore, read_blocks, useful_workers
+from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
 from scl_fairseq.data.file_report import FileReport
 from scl_fairseq.data.parallel import ordered_map
 from scl_fairseq.data.records import Records, Row, parse
 from scl_fairseq.data.sources import Source
+from scl_fairseq.data.streams import OnBytes, ignore
 from scl_fairseq.data.tasks import Task
 
 

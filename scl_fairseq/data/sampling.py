@@ -17,11 +17,12 @@ from pathlib import Path
 from scl_fairseq import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
 from scl_fairseq.data.file_report import FileReport
+from scl_fairseq.data.folders import open_folder
 from scl_fairseq.data.manifest import PARTS, Manifest
 from scl_fairseq.data.parallel import available_cores
 from scl_fairseq.data.records import Row
 from scl_fairseq.data.row_index import fetch_rows, index_rows
-from scl_fairseq.data.sources import MANIFEST, Source, open_folder
+from scl_fairseq.data.sources import MANIFEST, Source
 from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import CUSTOM, Task

@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scl_fairseq.data import sampling, splits, synthetic
+from scl_fairseq.data.folders import open_folder
 from scl_fairseq.data.manifest import Manifest
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.sampling import Size
-from scl_fairseq.data.sources import open_folder
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import TASKS, custom_task
 from tests import runs
