@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from scl_fairseq.data.csv_records import LONGEST_RECORD, check_quotes, whole_records
-from scl_fairseq.data.sources import BOM, Source
+from scl_fairseq.data.headers import BOM
+from scl_fairseq.data.sources import Source
 from scl_fairseq.data.streams import OnBytes, ignore, open_bytes
 from scl_fairseq.data.table_files import ALIGNED, CSV
 

@@ -88,7 +88,7 @@ def find_quoting(path: Path, offset: int, has_header: bool, is_row: IsRow | None
 
 
 def find_escaping(path: Path, offset: int, delimiter: str) -> bool:
-    r"""Whether the inner quotes of a CSV file are ``\"``: only so are its quotes in their places."""
+    r"""Whether a CSV file has ``\"`` for inner quotes: only so are all its quotes in place."""
     if not _holds(path, b'\\"'):
         return False
     if _scan(path, offset, False, True, None, delimiter):

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from scl_fairseq.data.choices import QUOTED
 from scl_fairseq.data.manifest import Manifest
 from scl_fairseq.data.sources import (
     MANIFEST,
@@ -69,6 +70,8 @@ def open_folder(
     is_sample = is_sample_file(task, folder / TSV_FILES["train"])
     if is_sample:
         _check_manifest(task, folder)
+        if (task.headerless and task.is_own) or task.quoting == QUOTED:
+            raise ValueError(f"{folder} is a few-shot sample: it has a header and no quoting")
     files = TSV_FILES if is_sample else task.files
     files = {split: name for split, name in files.items() if splits is None or split in splits}
     if task.name == CUSTOM and not is_sample:
@@ -107,8 +110,9 @@ def _open_own(task: Task, folder: Path, split: str) -> Source | None:
     if path is None:
         return None
     if path.suffix == f".{FIRST_INPUT}":
-        if task.headerless:
-            raise ValueError(f"{path}: --columns goes with tables; here a file is a column")
+        if task.headerless or task.quoting == QUOTED:
+            option = "--columns" if task.headerless else f"--quoting {QUOTED}"
+            raise ValueError(f"{path}: {option} goes with tables; here a file is a column")
         return _line_aligned(task, folder, split)
     return open_source(task, path, split)
 

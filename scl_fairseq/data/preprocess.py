@@ -31,7 +31,7 @@ from scl_fairseq.data.encode import (
 from scl_fairseq.data.file_report import FileReport
 from scl_fairseq.data.folders import DataFolder, open_folder
 from scl_fairseq.data.parallel import available_cores, ordered_map
-from scl_fairseq.data.row_index import index_rows
+from scl_fairseq.data.row_index import draw_dev, index_rows
 from scl_fairseq.data.sources import Source
 from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
@@ -60,7 +60,14 @@ class SplitReport:
 
 @dataclass
 class Report:
-    """Everything there is to know about a finished run; also written to ``preprocess.json``."""
+    """Everything there is to know about a finished run; also written to ``preprocess.json``.
+
+    Attributes that do not speak for themselves:
+        quoting: what was asked for; ``files`` say what was found.
+        dev_share: part of train that became ``valid``; None where there was a dev set.
+        sentence_columns: their names in train.
+        repeated: rows of other splits whose text stands in train too, of one's own data alone.
+    """
 
     task: str
     split: str
@@ -72,6 +79,10 @@ class Report:
     splits: dict[str, SplitReport]
     absent: tuple[str, ...]
     versions: dict[str, str]
+    quoting: str
+    dev_share: float | None
+    sentence_columns: list[str]
+    repeated: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ def preprocess(
     strict: bool = False,
     workers: int | None = None,
     on_progress: OnProgress = silent,
+    dev_share: float | None = None,
 ) -> Report:
     """Encode and binarise the files of a task.
 
@@ -106,23 +118,26 @@ def preprocess(
         settings: encoding and limits.
         split: ``glue``: train, dev and test as they are; ``paper``: a stratified validation set of
             dev's size drawn from train, dev as test.
-        seed: of that draw.
+        seed: of that draw, or of that of dev.
         strict: refuse malformed rows also where the official data has some.
         workers: processes; by default one for each core.
         on_progress: is told bytes read and in all, now and then.
+        dev_share: part of train that is drawn as dev, stratified, where there is none.
 
     Raises:
         ValueError, OSError: bad input; the destination is as it was then.
     """
     _, encoder = make_state(settings)
     workers = workers or available_cores()
-    folder = open_folder(task, data_dir, strict)
+    if split == PAPER and dev_share is not None:
+        raise ValueError(f"--split {PAPER} takes dev as test, which --dev-share says is missing")
+    folder = open_folder(task, data_dir, strict, draws_dev=dev_share is not None)
     if split == PAPER and not task.labels:
         raise ValueError(f"--split {PAPER} draws by label: unlabelled text has --split {GLUE} only")
     if split == PAPER and folder.is_sample:
         raise ValueError(f"{data_dir} is a few-shot sample: its split is its own, --split glue")
     with replaced_folder(destination, is_ours=_is_ours) as target:
-        plans = _plan(task, folder, split, seed, workers)
+        plans = _plan(task, folder, split, seed, workers, dev_share)
         report = Report(
             task=task.name,
             split=split,
@@ -134,6 +149,9 @@ def preprocess(
             splits={name: SplitReport() for plan in plans for name in plan.outputs},
             absent=folder.absent if split == GLUE else (),
             versions=versions.installed(),
+            quoting=task.quoting,
+            dev_share=dev_share,
+            sentence_columns=_sentence_columns(folder.sources["train"]),
         )
         dictionary = encoder.dictionary
         _encode_all(task, plans, settings, dictionary, target, workers, report, on_progress)
@@ -145,6 +163,10 @@ def preprocess(
         keep_files(settings.bpe, settings.bpe_dir, target / BPE_DIR, first)
         write_text(target / REPORT, json.dumps(asdict(report), indent=1) + "\n")
     return report
+
+
+def _sentence_columns(source: Source) -> list[str]:
+    return [source.columns[at] for at in source.sentences_at]
 
 
 def _input_folders(task: Task, target: Path) -> list[Path]:
@@ -166,12 +188,24 @@ def _is_ours(folder: Path) -> bool:
     return REPORT in names and all(map(written.fullmatch, names - {REPORT}))
 
 
-def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -> list[_Plan]:
+def _plan(
+    task: Task, folder: DataFolder, split: str, seed: int, workers: int, dev_share: float | None
+) -> list[_Plan]:
     if split == GLUE:
-        return [
-            _Plan(source, (OUTPUTS[GLUE][name],), _NOTHING)
+        plans = {
+            name: _Plan(source, (OUTPUTS[GLUE][name],), _NOTHING)
             for name, source in folder.sources.items()
-        ]
+        }
+        if dev_share is not None:
+            source, outputs = (
+                folder.sources["train"],
+                (OUTPUTS[GLUE]["train"], OUTPUTS[GLUE]["dev"]),
+            )
+            index = index_rows(source, workers)
+            rows = index.by_class(task, index.rows)
+            aside = draw_dev(task, source, rows, dev_share, seed)
+            plans["train"] = _Plan(source, outputs, np.array(aside, np.int64))
+        return list(plans.values())
     train = index_rows(folder.sources["train"], workers)
     dev = index_rows(folder.sources["dev"], 1)
     rows = train.by_class(task, train.rows)
@@ -230,6 +264,10 @@ def _encode_all(
             file.long_lines += encoded.long
             for name, part in zip(plan.outputs, encoded.parts, strict=False):
                 outputs[name].write(part, report.splits[name])
+        train = outputs["train"].texts()
+        for name in outputs:
+            if name != "train" and (count := int(np.isin(outputs[name].texts(), train).sum())):
+                report.repeated[name] = count
     checksums = account.checksums()
     for source in sources:
         report.files[source.name].sha256 = {
@@ -269,6 +307,7 @@ class _Output:
         self._label_prefix = target / "label" / name
         self._label_dtype = make_dictionary(task.labels).dtype
         self._ids: list[np.ndarray] = []
+        self._texts: list[np.ndarray] = []
         self._source_path = target / SOURCE_DIR / f"{name}.txt"
 
     def __enter__(self) -> _Output:
@@ -280,6 +319,7 @@ class _Output:
             writer.write(data, lengths)
             report.tokens += int(lengths.sum())
         self._ids.append(part.ids)
+        self._texts.append(part.texts)
         report.rows += part.rows
         report.unknown_tokens += part.unknown
         report.longest = max(report.longest, part.longest)
@@ -291,6 +331,10 @@ class _Output:
         for place, label in enumerate(self._task.labels):
             seen = report.label_counts.get(label, 0)
             report.label_counts[label] = seen + int((part.labels == place).sum())
+
+    def texts(self) -> np.ndarray:
+        """Numbers that tell the texts of its rows apart, (rows,); none of official files."""
+        return np.concatenate(self._texts) if self._texts else np.zeros(0, np.uint64)
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         for writer in (*self._inputs, *([self._labels] if self._labels else [])):

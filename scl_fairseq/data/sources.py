@@ -6,21 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scl_fairseq.data.choices import AUTO, QUOTED
-from scl_fairseq.data.csv_records import read_records, whole_records
-from scl_fairseq.data.dialects import COMMAS, TABS, Dialect, IsRow, find_escaping, find_quoting
+from scl_fairseq.data.choices import QUOTED
+from scl_fairseq.data.dialects import COMMAS, TABS, Dialect
 from scl_fairseq.data.fields import decoded, fields_of, read_object, shown
+from scl_fairseq.data.headers import (
+    BOM,
+    LONGEST_HEADER,
+    NO_LABEL,
+    end_of_first,
+    first_record,
+    own_dialect,
+)
 from scl_fairseq.data.streams import check_name, open_bytes
-from scl_fairseq.data.table_files import CSV, JSONL, TSV, kind_of
+from scl_fairseq.data.table_files import ALIGNED, CSV, JSONL, TSV, kind_of
 from scl_fairseq.data.tasks import CUSTOM, Task, lines_task
 
-BOM = b"\xef\xbb\xbf"
 SAMPLE_HEADER = ("id", "label", "sentence1")
 MANIFEST = "manifest.json"
-_LONGEST_HEADER = 1 << 16
-_DELIMITERS = (",", ";", "\t")  # of files called .csv
-# What test sets have instead of labels: Hugging Face's GLUE -1, pandas nothing.
-NO_LABEL = ("-1", "")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Source:
         return ", ".join(path.name for path in self.paths)
 
     @property
+    def is_compared(self) -> bool:
+        """Whether rows that stand in two splits are worth a note: the split is the user's own."""
+        return bool(self.labels) and (self.is_own or self.format == ALIGNED)
+
+    @property
     def num_inputs(self) -> int:
         """Texts of an example."""
         return 1 if self.joins_columns else len(self.sentences_at)
@@ -95,14 +102,14 @@ def open_source(task: Task, path: Path, split: str = "train", strict: bool = Fal
         FileNotFoundError: there is no such file.
     """
     with open_bytes(path) as file:
-        head = file.read(_LONGEST_HEADER)
+        head = file.read(LONGEST_HEADER)
     check_name(path, head)
     if not head.removeprefix(BOM):
         raise ValueError(f"{path}:1: empty file, expected the rows of {task.name} {split}")
     has_bom = head.startswith(BOM)
     start = len(BOM) if has_bom else 0
     kind = kind_of(path) if task.is_own else CSV if task.csv else TSV
-    first, _ = _first_record(path, head[start:], TABS)
+    first, _ = first_record(path, head[start:], TABS)
     is_sample = is_sample_header(task, path, first)
     is_test = split.startswith("test")
     if kind == JSONL and not is_sample:
@@ -133,7 +140,7 @@ def without_labels(source: Source, rows: bytes) -> Source:
     if source.label_at is None or NO_LABEL[0] in source.labels:
         return source
     rows = rows.replace(b'\\"', b'""') if source.dialect.escaped else rows
-    end = _end_of_first(rows, source.dialect) if source.format == CSV else rows.find(b"\n") + 1
+    end = end_of_first(rows, source.dialect) if source.format == CSV else rows.find(b"\n") + 1
     if len(source.paths) > 1:
         label = rows[:end].decode("utf-8", "replace").rstrip("\r\n")
     else:
@@ -157,7 +164,7 @@ def is_sample_file(task: Task, path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        line = file.read(_LONGEST_HEADER).removeprefix(BOM).split(b"\n")[0]
+        line = file.read(LONGEST_HEADER).removeprefix(BOM).split(b"\n")[0]
     return is_sample_header(task, path, line.decode("utf-8", "replace").rstrip("\r").split("\t"))
 
 
@@ -174,7 +181,7 @@ def open_lines(folder: Path) -> Task:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {path.name}, one sentence a line")
     with path.open("rb") as file:
-        first = file.readline(_LONGEST_HEADER)
+        first = file.readline(LONGEST_HEADER)
     try:
         return lines_task(first.count(b"\t") + 1)
     except ValueError as error:
@@ -203,8 +210,8 @@ def _table(task: Task, path: Path, split: str, head: bytes, start: int, kind: st
     dialect = TABS if is_sample else COMMAS if task.csv else TABS
     if task.is_own and not is_sample:
         names = columns or expected
-        dialect = _own_dialect(task, path, kind, start, rows, names, bool(columns), label)
-    first, length = ([], 0) if columns and not task.is_own else _first_record(path, rows, dialect)
+        dialect = own_dialect(task, path, kind, start, rows, names, bool(columns), label)
+    first, length = ([], 0) if columns and not task.is_own else first_record(path, rows, dialect)
     if columns and tuple(first) == columns:
         raise ValueError(
             f"{path}:1: the first line has the names of --columns, which tells the columns of a "
@@ -254,66 +261,13 @@ def _check_header(
         raise ValueError(f"{path}:1: column {twice[0]!r} is there twice, expected it once")
 
 
-def _own_dialect(
-    task: Task,
-    path: Path,
-    kind: str | None,
-    start: int,
-    rows: bytes,
-    names: Sequence[str],
-    is_headerless: bool,
-    label: str,
-) -> Dialect:
-    """Delimiter and quoting of a table of one's own.
-
-    Args:
-        task, path, kind: whose, where, and what its name says.
-        start: bytes before its first line.
-        rows: how it begins.
-        names: of all its columns where it is headerless, of those that it needs elsewhere.
-        is_headerless: whether it is.
-        label: name of the label column.
-    """
-    if kind == CSV:
-        delimiter = _find_delimiter(path, rows, names, is_headerless)
-        return Dialect(delimiter, QUOTED, find_escaping(path, start, delimiter))
-    if task.quoting == QUOTED:
-        return Dialect("\t", QUOTED, find_escaping(path, start, "\t"))
-    if task.quoting != AUTO:
-        return TABS
-    columns = list(names)
-    if not is_headerless:
-        columns = [name.strip('"') for name in _first_record(path, rows, TABS)[0]]
-    is_row = _row_check(columns, label, task.labels) if label in columns else None
-    return find_quoting(path, start, not is_headerless, is_row)
-
-
-def _row_check(columns: Sequence[str], label: str, labels: Sequence[str]) -> IsRow:
-    width, label_at = len(columns), columns.index(label)
-    known = {one.encode() for one in (*labels, *NO_LABEL[:1])}
-    known |= {b'"%b"' % one for one in known}
-    return lambda fields: len(fields) == width and fields[label_at] in known
-
-
-def _find_delimiter(path: Path, rows: bytes, names: Sequence[str], is_headerless: bool) -> str:
-    for delimiter in _DELIMITERS:
-        try:
-            first, _ = _first_record(path, rows, Dialect(delimiter, QUOTED))
-        except ValueError:
-            continue
-        fits = len(first) == len(names) if is_headerless else set(names) <= set(first)
-        if fits:
-            return delimiter
-    return _DELIMITERS[0]
-
-
 def _json_source(task: Task, path: Path, split: str, rows: bytes) -> Source:
     """JSON lines: the columns are the keys that are needed, whatever else there is."""
     if task.headerless:
         raise ValueError(f"{path}: --columns goes with tables; keys name the fields of JSON lines")
     line, newline, _ = rows.partition(b"\n")
     keys: Sequence[str] = (task.label_column, *task.sentence_columns)
-    if newline or len(rows) < _LONGEST_HEADER - len(BOM):  # not cut inside the first object
+    if newline or len(rows) < LONGEST_HEADER - len(BOM):  # not cut inside the first object
         keys = list(read_object(path, 1, decoded(path, 1, line)))
     is_labelled = bool(task.labels) and not (
         split.startswith("test") and task.label_column not in keys
@@ -334,30 +288,3 @@ def _json_source(task: Task, path: Path, split: str, rows: bytes) -> Source:
         sentences_at=tuple(range(int(is_labelled), len(columns))),
         labels=task.labels,
     )
-
-
-def _end_of_first(rows: bytes, dialect: Dialect) -> int:
-    """Bytes of the first record; 0 where it does not end."""
-    at = 0
-    while (newline := rows.find(b"\n", at)) >= 0:
-        at = newline + 1
-        end, _ = whole_records(rows[:at], dialect.delimiter.encode())
-        if end:
-            return end
-    return 0
-
-
-def _first_record(path: Path, rows: bytes, dialect: Dialect) -> tuple[list[str], int]:
-    """The fields of the first record, and how many bytes it takes."""
-    if dialect.quoting == QUOTED:
-        end = _end_of_first(rows, dialect) or len(rows)
-        line = rows[:end]
-        line = line.replace(b'\\"', b'""') if dialect.escaped else line
-        for _, fields in read_records(path, 1, decoded(path, 1, line), dialect.delimiter):
-            return fields, end
-        return [], end
-    line, newline, _ = rows.partition(b"\n")
-    if len(rows) >= _LONGEST_HEADER - len(BOM) and not newline:  # cut, perhaps inside a character
-        line = line.decode("utf-8", "ignore").encode()
-    fields = decoded(path, 1, line).removesuffix("\r").split(dialect.delimiter)
-    return fields, len(line) + len(newline)
