@@ -16,7 +16,7 @@ BOM = b"\xef\xbb\xbf"
 LONGEST_HEADER = 1 << 16  # bytes that are looked at
 # What test sets have instead of labels: Hugging Face's GLUE -1, pandas nothing.
 NO_LABEL = ("-1", "")
-_DELIMITERS = (",", ";", "\t")  # of files called .csv
+DELIMITERS = (",", ";", "\t")  # of files called .csv
 
 
 def first_record(path: Path, rows: bytes, dialect: Dialect) -> tuple[list[str], int]:
@@ -85,7 +85,7 @@ def _row_check(columns: Sequence[str], label: str, labels: Sequence[str]) -> IsR
 
 
 def _find_delimiter(path: Path, rows: bytes, names: Sequence[str], is_headerless: bool) -> str:
-    for delimiter in _DELIMITERS:
+    for delimiter in DELIMITERS:
         try:
             first, _ = first_record(path, rows, Dialect(delimiter, QUOTED))
         except ValueError:
@@ -93,4 +93,4 @@ def _find_delimiter(path: Path, rows: bytes, names: Sequence[str], is_headerless
         fits = len(first) == len(names) if is_headerless else set(names) <= set(first)
         if fits:
             return delimiter
-    return _DELIMITERS[0]
+    return DELIMITERS[0]

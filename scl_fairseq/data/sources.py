@@ -231,7 +231,7 @@ def _table(task: Task, path: Path, split: str, head: bytes, start: int, kind: st
         paths=(path,),
         format=CSV if dialect.quoting == QUOTED else TSV,
         columns=columns,
-        label_at=columns.index(label) if label in columns else None,
+        label_at=columns.index(label) if task.labels and label in columns else None,
         id_at=columns.index(id_column) if id_column in columns else None,
         sentences_at=tuple(columns.index(name) for name in sentences),
         labels=task.labels if is_sample or not task.raw_labels else task.raw_labels,

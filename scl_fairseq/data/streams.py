@@ -103,7 +103,7 @@ def open_bytes(
     Raises:
         ValueError: it is no whole gzip file; raised where it is read.
     """
-    with path.open("rb") as raw:
+    with path.open("rb", buffering=0) as raw:  # a pipe gives what it has
         file = _Told(path, raw, on_bytes)
         if is_packed(path):
             file = _Unpacked(path, io.BufferedReader(file))

@@ -207,7 +207,7 @@ def text_task(
         raise ValueError(f"--sentence-columns {' '.join(sentence_columns)}: one is named twice")
     _check_columns(columns, "--sentence-columns", sentence_columns)
     return Task(
-        LINES,
+        "text",
         labels=(),
         label_column="",
         sentence_columns=tuple(sentence_columns),

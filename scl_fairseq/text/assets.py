@@ -69,6 +69,7 @@ class TextFiles:
         task: name of the task, where that is known.
         bpe: the encoding.
         bpe_files: its files, by the names that this package gives them.
+        sentence_columns: names of the training's sentence columns, where they were noted.
     """
 
     data: Path
@@ -79,6 +80,7 @@ class TextFiles:
     task: str | None
     bpe: str
     bpe_files: Mapping[str, Path]
+    sentence_columns: tuple[str, ...] = ()
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -155,6 +157,9 @@ def find(
         task=own.get("task") or prepared.get("task"),
         bpe=bpe,
         bpe_files=files,
+        sentence_columns=tuple(
+            own.get("sentence_columns") or prepared.get("sentence_columns") or ()
+        ),
     )
 
 
