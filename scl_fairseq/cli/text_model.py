@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -112,17 +113,21 @@ def sentence_blocks(
 
     table = _table_options(options)
     with byte_bar() as show:
-        if options.input is None:
-            yield _lines(sys.stdin.buffer, "standard input", num_inputs)
-            return
-        status, done = options.input.stat(), 0
+        file = sys.stdin.buffer.fileno() if options.input is None else options.input
+        status, done = os.stat(file), 0
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
 
-        def on_bytes(path: Path, data: bytes) -> None:
+        def read(count: int) -> None:
             nonlocal done
-            done += len(data)
+            done += count
             show(done, total)
 
+        def on_bytes(path: Path, data: bytes) -> None:
+            read(len(data))
+
+        if options.input is None:
+            yield _lines(sys.stdin.buffer, "standard input", num_inputs, read)
+            return
         source = open_texts(
             options.input, table, model.sentence_columns, num_inputs, model.num_inputs
         )
@@ -136,12 +141,18 @@ def sentence_blocks(
         print(f"{prog}: note: {line}", file=sys.stderr)
 
 
-def _lines(file: BinaryIO, name: str, num_inputs: int | None) -> Iterator[list[tuple[str, ...]]]:
+def _lines(
+    file: BinaryIO,
+    name: str,
+    num_inputs: int | None,
+    on_count: Callable[[int], None] = lambda count: None,
+) -> Iterator[list[tuple[str, ...]]]:
     from scl_fairseq.inference.lines import read_blocks
 
     try:
-        for block, _ in read_blocks(file, name, num_inputs):
+        for block, count in read_blocks(file, name, num_inputs):
             yield block
+            on_count(count)
     except ValueError as error:
         if name.removesuffix(".gz").endswith(".tsv"):
             raise ValueError(f"{error}; --sentence-columns reads a table with a header") from None

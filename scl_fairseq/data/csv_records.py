@@ -13,6 +13,8 @@ LONGEST_RECORD = 1 << 24
 # A field in quotes, whose own quotes are doubled. Not the beginning of one that is cut behind the
 # first of two quotes.
 WRAPPED = rb'"[^"]*(?:""[^"]*)*"(?!")'
+# A lone CR is part of a field, of which csv would make the end of a row. No UTF-8 text holds this.
+_LONE_RETURN, _STAND_IN = re.compile(r"\r(?!\n)"), "\udc0d"
 _WRAPPED = re.compile(WRAPPED)
 
 
@@ -73,17 +75,21 @@ def read_records(
         ValueError: ``file:line: what is wrong, what was expected``.
     """
     csv.field_size_limit(LONGEST_RECORD)
+    has_returns = bool(_LONE_RETURN.search(text))
+    if has_returns:
+        text = _LONE_RETURN.sub(_STAND_IN, text)
     # Only newlines are counted as lines: a StringIO would end one at a lone CR too.
     lines = (line + "\n" for line in text.removesuffix("\n").split("\n"))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = first_line
     try:
         for fields in reader:
+            if has_returns:
+                fields = [field.replace(_STAND_IN, "\r") for field in fields]
             yield line, fields
             line = first_line + reader.line_num
     except csv.Error as error:
-        why = "a lone carriage return" if "new-line character" in str(error) else error
         raise ValueError(
-            f"{path}:{line}: malformed CSV ({why}), expected quoted fields with inner quotes "
+            f"{path}:{line}: malformed CSV ({error}), expected quoted fields with inner quotes "
             "doubled"
         ) from None

@@ -81,6 +81,8 @@ def find_quoting(path: Path, offset: int, has_header: bool, is_row: IsRow | None
             each is a row was opened by one quote of the text and closed by another.
     """
     for escaped in (False, True):
+        if escaped and not _holds(path, b'\\"'):
+            break
         seen = _scan(path, offset, escaped, has_header, is_row)
         if seen and seen.is_quoted:
             return Dialect("\t", QUOTED, escaped, seen.wrapped)
