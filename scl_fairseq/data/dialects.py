@@ -51,6 +51,8 @@ class _Seen:
         needed: those that do.
         is_all: every field is in quotes.
         is_all_text: the first record's are, and of the others all but numbers and the like.
+        misfits: fields with a quote inside that are not in quotes, and records with another number
+            of fields than the first: so read, somebody wrote the file by hand.
     """
 
     wrapped: int = 0
@@ -58,6 +60,7 @@ class _Seen:
     needed: int = 0
     is_all: bool = True
     is_all_text: bool = True
+    misfits: int = 0
 
     @property
     def is_quoted(self) -> bool:
@@ -80,22 +83,28 @@ def find_quoting(path: Path, offset: int, has_header: bool, is_row: IsRow | None
         is_row: tells that the fields of a line are a row. A "field" over several lines of which
             each is a row was opened by one quote of the text and closed by another.
     """
-    for escaped in (False, True):
-        if escaped and not _holds(path, b'\\"'):
-            break
-        seen = _scan(path, offset, escaped, has_header, is_row)
-        if seen and seen.is_quoted:
-            return Dialect("\t", QUOTED, escaped, seen.wrapped)
+    seen, escaped = _scan_both(path, offset, has_header, is_row, "\t")
+    if seen and seen.is_quoted:
+        return Dialect("\t", QUOTED, escaped, seen.wrapped)
     return TABS
 
 
 def find_escaping(path: Path, offset: int, delimiter: str) -> bool:
     r"""Whether a CSV file has ``\"`` for inner quotes: only so are all its quotes in place."""
+    return _scan_both(path, offset, True, None, delimiter)[1]
+
+
+def _scan_both(
+    path: Path, offset: int, has_header: bool, is_row: IsRow | None, delimiter: str
+) -> tuple[_Seen | None, bool]:
+    r"""What the quotes of a file tell, and whether inner ones are ``\"``: as fits better."""
+    doubled = _scan(path, offset, False, has_header, is_row, delimiter)
     if not _holds(path, b'\\"'):
-        return False
-    if _scan(path, offset, False, True, None, delimiter):
-        return False
-    return _scan(path, offset, True, True, None, delimiter) is not None
+        return doubled, False
+    escaped = _scan(path, offset, True, has_header, is_row, delimiter)
+    if escaped is None or (doubled is not None and doubled.misfits <= escaped.misfits):
+        return doubled, False
+    return escaped, True
 
 
 def _scan(
@@ -110,7 +119,7 @@ def _scan(
     seen, mark = _Seen(), delimiter.encode()
     ends = re.escape(mark)
     field = re.compile(rb"(%b|[^\"%b\n][^%b\n]*|)(%b|\r?\n|\r?\Z)" % (WRAPPED, ends, ends, ends))
-    is_first = has_header
+    is_first, width, count = has_header, 0, 0
     for data in _blocks(path, offset, escaped, mark):
         if data is None:
             return None
@@ -130,10 +139,14 @@ def _scan(
                 _count(seen, value[1:-1], mark, is_row_of_text)
             else:
                 seen.is_all = False
+                seen.misfits += b'"' in value
                 seen.is_all_text &= not is_first and bool(_BARE.fullmatch(value))
             at = match.end()
+            count += 1
             if end != mark:
-                start, is_first = at, False
+                width = width or count
+                seen.misfits += count != width
+                start, is_first, count = at, False, 0
     # Without a header nothing but the rows themselves could tell; a sentence is often a quote.
     seen.is_all_text &= has_header
     return seen
