@@ -16,16 +16,13 @@ import numpy as np
 
 from scl_fairseq import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
-from scl_fairseq.data.binarize import IndexedWriter
 from scl_fairseq.data.binarized import REPORT
 from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
 from scl_fairseq.data.choices import GLUE, OUTPUTS, PAPER
 from scl_fairseq.data.encode import (
     Job,
-    Part,
     Settings,
     encode_block,
-    label_bytes,
     make_state,
 )
 from scl_fairseq.data.file_report import FileReport
@@ -33,6 +30,7 @@ from scl_fairseq.data.folders import DataFolder, open_folder
 from scl_fairseq.data.parallel import available_cores, ordered_map
 from scl_fairseq.data.row_index import draw_dev, index_rows
 from scl_fairseq.data.sources import Source
+from scl_fairseq.data.split_output import SOURCE_DIR, SplitOutput, SplitReport, input_folders
 from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Task
@@ -42,20 +40,6 @@ from scl_fairseq.text.dictionary import Dictionary, make_dictionary
 
 MANY_UNKNOWN = 0.5
 _NOTHING = np.zeros(0, np.int64)
-# Folder with a file for each split that has paraphrases: a line a row, the id of the row that it
-# is, or was made of.
-SOURCE_DIR = "source"
-
-
-@dataclass
-class SplitReport:
-    """What one output holds: rows, tokens (``</s>`` counted), positions of the longest row."""
-
-    rows: int = 0
-    label_counts: dict[str, int] = field(default_factory=dict)
-    tokens: int = 0
-    unknown_tokens: int = 0
-    longest: int = 0
 
 
 @dataclass
@@ -155,11 +139,11 @@ def preprocess(
         )
         dictionary = encoder.dictionary
         _encode_all(task, plans, settings, dictionary, target, workers, report, on_progress)
-        for folder in _input_folders(task, target):
+        for folder in input_folders(task, target):
             write_text(folder / "dict.txt", dictionary.text)
         if task.labels:
             write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
-        first = _input_folders(task, target)[0] / "dict.txt"
+        first = input_folders(task, target)[0] / "dict.txt"
         keep_files(settings.bpe, settings.bpe_dir, target / BPE_DIR, first)
         write_text(target / REPORT, json.dumps(asdict(report), indent=1) + "\n")
     return report
@@ -167,13 +151,6 @@ def preprocess(
 
 def _sentence_columns(source: Source) -> list[str]:
     return [source.columns[at] for at in source.sentences_at]
-
-
-def _input_folders(task: Task, target: Path) -> list[Path]:
-    """Where each text of a row goes; fairseq looks for text alone in the folder itself."""
-    if task.num_inputs == 1 and not task.labels:
-        return [target]
-    return [target / f"input{part}" for part in range(task.num_inputs)]
 
 
 def _is_ours(folder: Path) -> bool:
@@ -251,7 +228,7 @@ def _encode_all(
         report.files[source.name] = FileReport.of(source)
     with ExitStack() as stack:
         outputs = {
-            name: stack.enter_context(_Output(task, target, name, dictionary))
+            name: stack.enter_context(SplitOutput(task, target, name, dictionary))
             for plan in plans
             for name in plan.outputs
         }
@@ -292,56 +269,6 @@ def _within(rows: np.ndarray, block: Block) -> np.ndarray:
     """Those of the ascending row numbers that can lie in a block: it has at most a row a line."""
     end = block.first_row + block.parts[0].count(b"\n") + 1
     return rows[slice(*np.searchsorted(rows, (block.first_row, end)))]
-
-
-class _Output:
-    """One fairseq split: its files, closed together."""
-
-    def __init__(self, task: Task, target: Path, name: str, dictionary: Dictionary):
-        self._task = task
-        self._inputs = [
-            IndexedWriter(folder / name, dictionary.dtype)
-            for folder in _input_folders(task, target)
-        ]
-        self._labels: IndexedWriter | None = None
-        self._label_prefix = target / "label" / name
-        self._label_dtype = make_dictionary(task.labels).dtype
-        self._ids: list[np.ndarray] = []
-        self._texts: list[np.ndarray] = []
-        self._source_path = target / SOURCE_DIR / f"{name}.txt"
-
-    def __enter__(self) -> _Output:
-        return self
-
-    def write(self, part: Part, report: SplitReport) -> None:
-        """Append a block's rows, and count them."""
-        for writer, (data, lengths) in zip(self._inputs, part.inputs, strict=True):
-            writer.write(data, lengths)
-            report.tokens += int(lengths.sum())
-        self._ids.append(part.ids)
-        self._texts.append(part.texts)
-        report.rows += part.rows
-        report.unknown_tokens += part.unknown
-        report.longest = max(report.longest, part.longest)
-        if part.labels is None:
-            return
-        if self._labels is None:
-            self._labels = IndexedWriter(self._label_prefix, self._label_dtype)
-        self._labels.write(*label_bytes(part.labels, self._label_dtype))
-        for place, label in enumerate(self._task.labels):
-            seen = report.label_counts.get(label, 0)
-            report.label_counts[label] = seen + int((part.labels == place).sum())
-
-    def texts(self) -> np.ndarray:
-        """Numbers that tell the texts of its rows apart, (rows,); none of official files."""
-        return np.concatenate(self._texts) if self._texts else np.zeros(0, np.uint64)
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        for writer in (*self._inputs, *([self._labels] if self._labels else [])):
-            writer.abandon() if kind else writer.close()
-        ids = np.concatenate(self._ids) if self._ids else _NOTHING
-        if not kind and len(np.unique(ids)) < len(ids):
-            write_text(self._source_path, "".join(f"{row}\n" for row in ids.tolist()))
 
 
 def _check_classes(task: Task, plans: list[_Plan], report: Report) -> None:
