@@ -148,13 +148,11 @@ def _is_checksums(value: Any) -> bool:
 
 
 def _is_reading(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and set(value) == {field.name for field in fields(Reading)}
-        and _is_texts(value["columns"])
-        and value["quoting"] in QUOTINGS
-        and (value["dev_share"] is None or isinstance(value["dev_share"], float))
-    )
+    if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(Reading)}:
+        return False
+    share = value["dev_share"]
+    is_share = share is None or (isinstance(share, float) and 0 < share < 1)
+    return _is_texts(value["columns"]) and value["quoting"] in QUOTINGS and is_share
 
 
 _RIGHT = {
@@ -171,5 +169,5 @@ _RIGHT = {
     "columns": lambda value: value is None or _is_texts(value),
     "versions": lambda value: isinstance(value, Mapping),
     AUGMENTATION: lambda value: isinstance(value, Mapping),
-    READING: lambda value: _is_reading(value),
+    READING: _is_reading,
 }

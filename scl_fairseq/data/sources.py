@@ -18,7 +18,7 @@ from scl_fairseq.data.headers import (
     own_dialect,
 )
 from scl_fairseq.data.streams import check_name, open_bytes
-from scl_fairseq.data.table_files import ALIGNED, CSV, JSONL, TSV, kind_of
+from scl_fairseq.data.table_files import ALIGNED, CSV, JSONL, TSV, kind_of, tell_others
 from scl_fairseq.data.tasks import CUSTOM, Task, lines_task
 
 SAMPLE_HEADER = ("id", "label", "sentence1")
@@ -179,7 +179,8 @@ def open_lines(folder: Path) -> Task:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {path.name}, one sentence a line")
+        others = tell_others(folder, [path.name])
+        raise FileNotFoundError(f"{folder} has no {path.name}, one sentence a line{others}")
     with path.open("rb") as file:
         first = file.readline(LONGEST_HEADER)
     try:
@@ -219,6 +220,8 @@ def _table(task: Task, path: Path, split: str, head: bytes, start: int, kind: st
         )
     has_header = not columns
     columns = columns or tuple(first)
+    if has_header and dialect.found and _has_row_names(path, first, rows[length:], dialect):
+        columns = ("", *columns)
     if is_sample and (count := sum(name.startswith("sentence") for name in columns)) > len(
         sentences
     ):
@@ -239,6 +242,14 @@ def _table(task: Task, path: Path, split: str, head: bytes, start: int, kind: st
         first_line=1 + rows.count(b"\n", 0, length) if has_header else 1,
         dialect=dialect,
     )
+
+
+def _has_row_names(path: Path, header: Sequence[str], rows: bytes, dialect: Dialect) -> bool:
+    """Whether rows begin with R's row names, "1", "2", …, to which the header has no name."""
+    if not end_of_first(rows, dialect):
+        return False
+    first, _ = first_record(path, rows, dialect)
+    return len(first) == len(header) + 1 and first[0] == "1"
 
 
 def _check_header(

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import random
@@ -109,6 +110,7 @@ def test_every_kind_becomes_the_same_data(kind, run, tmp_path):
     assert f"train.{ending}: 3 line breaks inside fields became spaces" in said
     assert ("has CSV quoting" in said) == ("quoted" in kind)
     found = report_of(tmp_path / "out")["files"][f"train.{ending}"]
+    assert found["sha256"] == {f"train.{ending}": hashlib.sha256(content).hexdigest()}
     assert found["columns"] == ["label", "sentence"]
     assert found["format"] == ("jsonl" if "json" in kind else "csv")
     assert found["delimiter"] == {"csv": ",", "tsv": "\t", "jsonl": ""}[ending.split(".")[0]] or (

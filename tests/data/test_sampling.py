@@ -219,6 +219,11 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
         ("labels", ["0"]),
         ("columns", {"label_column": []}),
         ("seed", -1),
+        ("reading", []),
+        ("reading", {"columns": [], "quoting": "auto"}),
+        ("reading", {"columns": [1], "quoting": "auto", "dev_share": None}),
+        ("reading", {"columns": [], "quoting": ["csv"], "dev_share": None}),
+        ("reading", {"columns": [], "quoting": "auto", "dev_share": 2.0}),
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(corpus, tmp_path, name, value):

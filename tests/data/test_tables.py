@@ -61,14 +61,16 @@ def write_pandas(path, rows, **options):
     table.to_csv(path, **options)
 
 
-def write_r(path, rows, delimiter, inner):
-    """R's write.table: texts and names in quotes, numbers bare."""
+def write_r(path, rows, delimiter, inner, row_names=False):
+    """R's write.table: texts and names in quotes, numbers bare; a header has none of row names."""
 
     def wrapped(text):
         return '"' + text.replace('"', inner) + '"'
 
     lines = [delimiter.join(map(wrapped, HEADER))]
-    lines += [delimiter.join([wrapped(a), wrapped(b), label]) for a, b, label in rows]
+    for number, (first, second, label) in enumerate(rows, start=1):
+        names = [wrapped(str(number))] if row_names else []
+        lines.append(delimiter.join([*names, wrapped(first), wrapped(second), label]))
     path.write_bytes("".join(line + "\n" for line in lines).encode())
 
 
@@ -96,11 +98,12 @@ def test_pandas(rows, size, index, quoting, name, tmp_path, monkeypatch):
 
 @MANY
 @given(rows=ROWS, size=st.integers(1, 60), inner=st.sampled_from(['""', '\\"']),
-       name=st.sampled_from(["train.csv", "train.tsv"]))  # fmt: skip
-def test_r(rows, size, inner, name, tmp_path, monkeypatch):
+       name=st.sampled_from(["train.csv", "train.tsv"]), row_names=st.booleans())  # fmt: skip
+def test_r(rows, size, inner, name, row_names, tmp_path, monkeypatch):
     r"""A last backslash before the quote looks like a quote inside; R itself cannot read it."""
     rows = [(a.rstrip("\\"), b.rstrip("\\"), label) for a, b, label in rows]
-    write_r(tmp_path / name, rows, "," if ".csv" in name else "\t", inner)
+    row_names = row_names and ".tsv" in name  # R's CSV names that column too: ""
+    write_r(tmp_path / name, rows, "," if ".csv" in name else "\t", inner, row_names)
     assert read(tmp_path / name, size=size, monkeypatch=monkeypatch) == expected(rows)
 
 
