@@ -140,6 +140,7 @@ def describe(cfg, task) -> tuple[dict[str, Any], dict[str, Path]]:
     about = {
         "task": prepared.get("task"),
         "labels": labels,
+        "sentence_columns": prepared.get("sentence_columns"),
         "num_inputs": 2 if is_labelled and (data / "input1").is_dir() else 1,
         "bpe": bpe,
         "init_token": task.cfg.init_token if is_labelled else task.source_dictionary.bos(),

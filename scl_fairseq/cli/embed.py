@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     count = 0
     with (
         loaded(options) as model,
-        sentence_blocks(options) as blocks,
+        sentence_blocks(PROG, options, model) as blocks,
         _result(options) as file,
     ):
         vectors = VectorFile(file, kind)

@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
     options = _parser().parse_args(argv)
     count = 0
-    with loaded(options) as model, sentence_blocks(options, model.num_inputs) as blocks:
+    with (
+        loaded(options) as model,
+        sentence_blocks(PROG, options, model, model.num_inputs) as blocks,
+    ):
         names = model.predict([]).class_names  # refused here where there is no classifier
         if options.format == TSV:
             print("label", *names, sep="\t", flush=True)

@@ -64,7 +64,10 @@ def _parser() -> Parser:
         "size of dev, dev is test",
     )
     parser.add_argument(
-        "--seed", type=at_least(0), default=0, help="of the draw of --split paper (0)"
+        "--seed",
+        type=at_least(0),
+        default=0,
+        help="of the draw of --split paper or --dev-share (0)",
     )
     parser.add_argument(
         "--max-positions",
@@ -89,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = _task_of(options)
 
     from scl_fairseq.data.encode import Settings
-    from scl_fairseq.data.file_report import LISTED
+    from scl_fairseq.data.file_report import LISTED, told_repeated
     from scl_fairseq.data.preprocess import REPORT, preprocess
 
     if options.workers == 1:  # tokenizers would otherwise use all cores
@@ -108,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             strict=options.strict,
             workers=options.workers,
             on_progress=show,
+            dev_share=options.dev_share,
         )
     for name, split in report.splits.items():
         counts = ", ".join(f"{label} {count}" for label, count in split.label_counts.items())
@@ -118,6 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for file in report.files.values():
         for line in file.lines(options.on_long, options.max_positions):
             print(f"note: {line}")
+    for name, count in report.repeated.items():
+        print(f"note: {told_repeated(count, 'dev' if name == 'valid' else name)}")
     if any(len(lines) > LISTED for file in report.files.values() for lines in file.lists()):
         print(f"note: {options.destdir / REPORT} lists every line")
     if report.absent:

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("one of --num-examples, --per-class and --from-manifest is required")
     task = task_of(options)
 
+    from scl_fairseq.data.file_report import told_repeated
     from scl_fairseq.data.sampling import Size, write_samples
 
     with byte_bar() as show:
@@ -78,13 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             strict=options.strict,
             workers=options.workers,
             on_progress=show,
+            dev_share=options.dev_share,
         )
     for name, counts in written.label_counts.items():
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
         print(f"{name}.tsv: {sum(counts.values())} rows ({listed})")
     for report in written.reports:
-        for line in report.lines():
+        for line in report.lines(is_sampled=True):
             print(f"note: {line}")
+    if written.repeated:
+        print(f"note: {told_repeated(written.repeated, 'dev')}")
     first, last = written.folders[0], written.folders[-1]
     through = f" to {last.name}" if len(written.folders) > 1 else ""
     each = "each is" if through else "it is"

@@ -9,25 +9,38 @@ import os
 import stat
 import sys
 import warnings
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+=======
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+>>>>>>> tables
 
 from scl_fairseq.cli.common import Parser, byte_bar
-from scl_fairseq.cli.task_options import positive
+from scl_fairseq.cli.task_options import add_table_options, positive, refuse
 from scl_fairseq.inference.choices import DTYPES
 from scl_fairseq.refusals import NotFiniteError
 from scl_fairseq.text.assets import CHECKPOINT_HELP, RULE
 from scl_fairseq.text.choices import BPES
 
 if TYPE_CHECKING:
+    from scl_fairseq.data.text_tables import TableOptions
     from scl_fairseq.inference.hub import SentenceModel
 
+<<<<<<< HEAD
 Block = Sequence[tuple[str, ...]]
 Found = TypeVar("Found")
 
 SPLIT_HELP = (
     "of the data, as fairseq names it (test; valid where there is no test set that can be scored)"
+=======
+TABLE_OPTIONS = ("sentence_columns", "columns", "quoting")
+CHECKPOINT_HELP = (
+    "that fairseq-train wrote, or a folder with checkpoint_best.pt, model.pt or checkpoint_last.pt"
+>>>>>>> tables
 )
 
 
@@ -38,7 +51,8 @@ def add_model_options(parser: Parser) -> None:
         "--input",
         type=Path,
         metavar="FILE",
-        help="sentences, UTF-8, one a line or two with a tab between them (standard input)",
+        help="sentences, UTF-8, one a line or two with a tab between them (standard input); or a "
+        "table: .csv, .jsonl, or .tsv whose first line names its columns; each may end in .gz",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N (a GPU where there is one)")
     parser.add_argument(
@@ -69,6 +83,19 @@ def add_text_options(parser: Parser, data_dir: bool = True) -> None:
         )
     where.add_argument("--bpe", choices=BPES, help="encoding of the sentences")
     where.add_argument("--bpe-dir", type=Path, metavar="DIR", help="the encoding's files")
+    table = parser.add_argument_group(
+        "an --input that is a table",
+        "A .tsv is one if an option below is given, or its first line has the names of sentence\n"
+        "columns; otherwise its lines are sentences, or two with a tab between them.",
+    )
+    table.add_argument(
+        "--sentence-columns",
+        nargs="+",
+        metavar="NAME",
+        help="column of the sentence, or two for pairs (those of the training; else sentence, "
+        "text, or sentence1 and sentence2)",
+    )
+    add_table_options(table)
 
 
 @contextlib.contextmanager
@@ -76,7 +103,8 @@ def loaded(options: argparse.Namespace) -> Iterator[SentenceModel]:
     """The model that the options name; fairseq's log, which is all of its settings, stays quiet."""
     import scl_fairseq
 
-    if options.input is not None and not options.input.exists():  # before seconds of loading
+    _table_options(options)  # refused here, before seconds of loading
+    if options.input is not None and not options.input.exists():
         raise FileNotFoundError(f"--input {options.input}: no such file")
     logging.disable(logging.INFO)
     try:
@@ -97,27 +125,73 @@ def loaded(options: argparse.Namespace) -> Iterator[SentenceModel]:
 
 @contextlib.contextmanager
 def sentence_blocks(
-    options: argparse.Namespace, num_inputs: int | None = None
+    prog: str, options: argparse.Namespace, model: SentenceModel, num_inputs: int | None = None
 ) -> Iterator[Iterator[list[tuple[str, ...]]]]:
-    """Blocks of lines, with a progress bar over the bytes of the input."""
+    """Blocks of sentences, with a progress bar over the bytes of the input.
+
+    What was special about a table is said on standard error when the block has ended.
+    """
+    from scl_fairseq.data.file_report import FileReport
+    from scl_fairseq.data.streams import open_bytes
+    from scl_fairseq.data.text_tables import open_texts, read_texts
+
+    table = _table_options(options)
+    with byte_bar() as show:
+        file = sys.stdin.buffer.fileno() if options.input is None else options.input
+        status, done = os.stat(file), 0
+        total = status.st_size if stat.S_ISREG(status.st_mode) else None
+
+        def read(count: int) -> None:
+            nonlocal done
+            done += count
+            show(done, total)
+
+        def on_bytes(path: Path, data: bytes) -> None:
+            read(len(data))
+
+        if options.input is None:
+            yield _lines(sys.stdin.buffer, "standard input", num_inputs, read)
+            return
+        source = open_texts(
+            options.input, table, model.sentence_columns, num_inputs, model.num_inputs
+        )
+        if source is None:
+            with open_bytes(options.input, on_bytes) as file:
+                yield _lines(file, str(options.input), num_inputs)
+            return
+        report = FileReport.of(source)
+        yield read_texts(source, report, on_bytes)
+    for line in report.lines():
+        print(f"{prog}: note: {line}", file=sys.stderr)
+
+
+def _lines(
+    file: BinaryIO,
+    name: str,
+    num_inputs: int | None,
+    on_count: Callable[[int], None] = lambda count: None,
+) -> Iterator[list[tuple[str, ...]]]:
     from scl_fairseq.inference.lines import read_blocks
 
-    with contextlib.ExitStack() as stack:
-        file, name = sys.stdin.buffer, "standard input"
-        if options.input is not None:
-            file, name = stack.enter_context(options.input.open("rb")), str(options.input)
-        status = os.fstat(file.fileno())
-        total = status.st_size if stat.S_ISREG(status.st_mode) else None
-        show, done = stack.enter_context(byte_bar()), 0
+    try:
+        for block, count in read_blocks(file, name, num_inputs):
+            yield block
+            on_count(count)
+    except ValueError as error:
+        if name.removesuffix(".gz").endswith(".tsv"):
+            raise ValueError(f"{error}; --sentence-columns reads a table with a header") from None
+        raise
 
-        def blocks() -> Iterator[list[tuple[str, ...]]]:
-            nonlocal done
-            for block, count in read_blocks(file, name, num_inputs):
-                yield block
-                done += count
-                show(done, total)
 
-        yield blocks()
+def _table_options(options: argparse.Namespace) -> TableOptions:
+    from scl_fairseq.data.text_tables import TableOptions
+
+    if options.input is None:
+        why = "goes with a table, a file that --input names; standard input is lines"
+        refuse(options, TABLE_OPTIONS, why)
+    return TableOptions(
+        tuple(options.sentence_columns or ()), tuple(options.columns or ()), options.quoting
+    )
 
 
 def run_blocks(

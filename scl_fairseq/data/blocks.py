@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
-from scl_fairseq.data.sources import BOM, Source
+from scl_fairseq.data.csv_records import LONGEST_RECORD, check_quotes, whole_records
+from scl_fairseq.data.headers import BOM
+from scl_fairseq.data.sources import Source
+from scl_fairseq.data.streams import OnBytes, ignore, open_bytes
+from scl_fairseq.data.table_files import ALIGNED, CSV
 
 BLOCK_BYTES = 1 << 19
 LINES_AT_ONCE = 4096
-# Nobody's review is that long: a quote was opened and never closed.
-LONGEST_RECORD = 1 << 24
-
-OnBytes = Callable[[Path, bytes], None]
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,6 @@ def useful_workers(workers: int, *sources: Source) -> int:
     return 1 if blocks <= len(sources) else min(workers, blocks)
 
 
-def ignore(path: Path, data: bytes) -> None:
-    """Do nothing with the bytes of a file."""
-
-
 def read_blocks(source: Source, on_bytes: OnBytes = ignore) -> Iterator[Block]:
     """The rows of a source, block by block.
 
@@ -54,74 +49,39 @@ def read_blocks(source: Source, on_bytes: OnBytes = ignore) -> Iterator[Block]:
     Raises:
         ValueError: line-aligned files differ in length, or a quoted field does not end.
     """
-    if source.format == "lines":
+    if source.format == ALIGNED:
         yield from _read_aligned(source, on_bytes)
         return
-    is_csv = source.format == "csv"
+    is_csv, delimiter = source.format == CSV, source.dialect.delimiter.encode()
     line, row, rest = source.first_line, 0, b""
-    with source.path.open("rb") as file:
-        on_bytes(source.path, file.read(source.offset))
+    with open_bytes(source.path, on_bytes, source.dialect.escaped) as file:
+        file.read(source.offset)
         while True:
             data = file.read(BLOCK_BYTES)
-            on_bytes(source.path, data)
             rest += data
-            if data:
-                end = _end_of_records(rest) if is_csv else rest.rfind(b"\n") + 1
-                if not end and len(rest) > LONGEST_RECORD:
-                    if is_csv:
-                        check_quotes(source.path, line, rest)
-                    raise ValueError(
-                        f"{source.path}:{line}: a row of over {LONGEST_RECORD >> 20} MiB"
-                        + (", expected the closing quote of a field" if is_csv else "")
-                    )
+            if not data:
+                end = count = len(rest)
+            elif is_csv:
+                end, count = whole_records(rest, delimiter)
             else:
-                end = len(rest)
+                end = rest.rfind(b"\n") + 1
+                count = rest.count(b"\n", 0, end)
+            if data and not end and len(rest) > LONGEST_RECORD:
+                _refuse_long(source, line, rest)
             if end:
-                block = Block(source, line, row, (rest[:end],))
-                yield block
+                yield Block(source, line, row, (rest[:end],))
                 line += rest.count(b"\n", 0, end)
-                row += _count_records(block.parts[0]) if is_csv else rest.count(b"\n", 0, end)
+                row += count
                 rest = rest[end:]
             if not data:
                 return
 
 
-def _end_of_records(data: bytes) -> int:
-    """Where the last whole CSV record of ``data`` ends: at a newline outside quotes."""
-    end = data.rfind(b"\n")
-    quotes = data.count(b'"', 0, end) if end >= 0 else 0
-    while end >= 0 and quotes % 2:
-        before = data.rfind(b"\n", 0, end)
-        quotes -= data.count(b'"', max(before, 0), end)
-        end = before
-    return end + 1
-
-
-def check_quotes(path: Path, first_line: int, data: bytes) -> None:
-    """Refuse quotes that neither open, close nor are doubled inside a field.
-
-    A CSV reader takes some of them as text, and then sees other rows than the quotes delimit.
-
-    Raises:
-        ValueError: ``file:line: what is wrong, what was expected``.
-    """
-    line = first_line
-    pieces = data.split(b'"')
-    for place, piece in enumerate(pieces):
-        if place % 2 == 0:  # between a closing and an opening quote; empty where they are doubled
-            behind = place > 0 and piece[:1] not in (b"", b",", b"\r", b"\n")
-            before = place + 1 < len(pieces) and piece[-1:] not in (b"", b",", b"\n")
-            if behind or before:
-                line += 0 if behind else piece.count(b"\n")
-                raise ValueError(
-                    f"{path}:{line}: a quote inside a field, expected quoted fields with inner "
-                    "quotes doubled"
-                )
-        line += piece.count(b"\n")
-
-
-def _count_records(data: bytes) -> int:
-    return sum(part.count(b"\n") for part in data.split(b'"')[::2])
+def _refuse_long(source: Source, line: int, rest: bytes) -> None:
+    if source.format == CSV and not source.is_own:
+        check_quotes(source.path, line, rest)
+    hint = ", expected the closing quote of a field" if source.format == CSV else ""
+    raise ValueError(f"{source.path}:{line}: a row of over {LONGEST_RECORD >> 20} MiB{hint}")
 
 
 def _read_aligned(source: Source, on_bytes: OnBytes) -> Iterator[Block]:

@@ -16,3 +16,6 @@ OUTPUTS = {
 }
 TRUNCATE, DROP, ERROR = "truncate", "drop", "error"
 ON_LONG = (TRUNCATE, DROP, ERROR)
+# How the fields of a table are quoted.
+AUTO, QUOTED, UNQUOTED = "auto", "csv", "text"
+QUOTINGS = (AUTO, QUOTED, UNQUOTED)

@@ -12,7 +12,7 @@ import numpy as np
 from scl_fairseq.data.binarize import join
 from scl_fairseq.data.blocks import Block
 from scl_fairseq.data.choices import DROP, ERROR, TRUNCATE
-from scl_fairseq.data.records import Records, parse
+from scl_fairseq.data.records import Records, fingerprints, parse
 from scl_fairseq.text.choices import has_separator
 from scl_fairseq.text.dictionary import EOS, SPECIAL_SYMBOLS, UNK
 from scl_fairseq.text.encodings import Encoder, load_encoder
@@ -61,6 +61,7 @@ class Part:
         inputs: indices and lengths for each text.
         labels: label indices, (rows,); None where there are none.
         ids: row ids, (rows,).
+        texts: numbers that tell the rows' texts apart, (rows,); none of official files.
         longest: most positions of a row, 0 without rows.
         unknown: how many symbols the dictionary lacks.
     """
@@ -68,6 +69,7 @@ class Part:
     inputs: list[tuple[bytes, np.ndarray]]
     labels: np.ndarray | None
     ids: np.ndarray
+    texts: np.ndarray
     rows: int
     longest: int
     unknown: int
@@ -175,6 +177,9 @@ def _part(
         inputs=inputs,
         labels=np.asarray(records.labels, np.int64)[places] if records.labels else None,
         ids=np.asarray(records.ids, np.int64)[places],
+        texts=fingerprints(
+            [records.sentences[place] for place in chosen] if job.block.source.is_compared else ()
+        ),
         rows=len(chosen),
         longest=int(max(longest, default=0)),
         unknown=sum(int((np.frombuffer(part[0], dtype) == UNK).sum()) for part in inputs),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from scl_fairseq.data.records import Records
 from scl_fairseq.data.sources import Source
+from scl_fairseq.data.table_files import CSV, TSV
 
 LISTED = 10
 
@@ -26,6 +27,15 @@ class FileReport:
         respelled_lines: rows whose label has another spelling than the task's.
         empty_lines: rows with an empty sentence.
         drops_empty: those were left out.
+        format: ``tsv``, ``csv`` (fields may be in quotes), ``jsonl`` or ``lines``.
+        delimiter: between fields, of the first two.
+        columns: names of the label column, where there is one, and of the sentence columns.
+        quoted_fields: fields by whose quotes CSV quoting of a tab-separated file was recognised.
+        backslashes: inner quotes have a backslash in front instead of being doubled.
+        looks_quoted: fields of unquoted text that begin and end with a quote.
+        line_breaks: line breaks inside fields, each of which became a space.
+        tabbed_rows: rows with a tab inside a field.
+        unlabelled: it is a test set whose labels say that there is none.
     """
 
     path: str
@@ -38,16 +48,32 @@ class FileReport:
     respelled_lines: list[int] = field(default_factory=list)
     empty_lines: list[int] = field(default_factory=list)
     drops_empty: bool = False
+    format: str = TSV
+    delimiter: str = ""
+    columns: list[str] = field(default_factory=list)
+    quoted_fields: int = 0
+    backslashes: bool = False
+    looks_quoted: int = 0
+    line_breaks: int = 0
+    tabbed_rows: int = 0
+    unlabelled: bool = False
 
     @classmethod
     def of(cls, source: Source) -> FileReport:
         """The report of a file of which only the beginning is known."""
         spellings = (f"{other!r} for {own!r}" for other, own in source.respellings.items())
+        used = [*([] if source.label_at is None else [source.label_at]), *source.sentences_at]
         return cls(
             source.name,
             byte_order_mark=source.has_bom,
             respelling=", ".join(spellings),
             drops_empty=source.drops_empty,
+            format=source.format,
+            delimiter=source.dialect.delimiter if source.format in (TSV, CSV) else "",
+            columns=[source.columns[at] for at in used],
+            quoted_fields=source.dialect.found,
+            backslashes=source.dialect.escaped,
+            unlabelled=source.unlabelled_at is not None,
         )
 
     def note(self, records: Records) -> None:
@@ -56,14 +82,44 @@ class FileReport:
         self.dropped_lines += records.dropped
         self.respelled_lines += records.respelled
         self.empty_lines += records.empty
+        self.looks_quoted += records.looks_quoted
+        self.line_breaks += records.line_breaks
+        self.tabbed_rows += records.tabbed
 
     def lists(self) -> tuple[list[int], ...]:
         """Its lists of line numbers."""
         return self.dropped_lines, self.long_lines, self.respelled_lines, self.empty_lines
 
-    def lines(self, on_long: str = "", max_positions: int = 0) -> Iterator[str]:
-        """Sentences for the user, none where nothing was special."""
+    def lines(
+        self, on_long: str = "", max_positions: int = 0, is_sampled: bool = False
+    ) -> Iterator[str]:
+        """Sentences for the user, none where nothing was special.
+
+        Args:
+            on_long: what becomes of long rows.
+            max_positions: which rows are long.
+            is_sampled: rows go into the columns of a sample.
+        """
         name = self.path
+        if self.quoted_fields:
+            how = r" with \" for a quote inside" if self.backslashes else ""
+            yield (
+                f"{name} has CSV quoting ({_count(self.quoted_fields, 'field')} in quotes{how}), "
+                "which was taken off; --quoting text leaves it"
+            )
+        if self.looks_quoted:
+            yield (
+                f"{name}: {_count(self.looks_quoted, 'field')} in quotes that "
+                f"{_are(self.looks_quoted)} text, as the file has no CSV quoting throughout; "
+                "--quoting csv takes them off"
+            )
+        if self.line_breaks:
+            became = "became a space" if self.line_breaks == 1 else "became spaces"
+            yield f"{name}: {_count(self.line_breaks, 'line break')} inside fields {became}"
+        if self.tabbed_rows and is_sampled:
+            yield f"{name}: {_count(self.tabbed_rows, 'row')} with tabs, in samples they are spaces"
+        if self.unlabelled:
+            yield f"{name}: every label is -1 or empty, which in a test set says that there is none"
         if self.byte_order_mark:
             yield f"{name} starts with a byte order mark; it was skipped"
         if self.crlf:
@@ -90,8 +146,22 @@ class FileReport:
             )
 
 
+def told_repeated(count: int, split: str) -> str:
+    """That rows of a split stand in train too."""
+    stand = "stands" if count == 1 else "stand"
+    return f"{_count(count, 'row')} of {split} {stand} in train too, with the same text"
+
+
 def _rows(lines: Sequence[int]) -> str:
-    return "1 row" if len(lines) == 1 else f"{len(lines)} rows"
+    return _count(len(lines), "row")
+
+
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _listed(lines: Sequence[int]) -> str:

@@ -11,10 +11,27 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scl_fairseq.data.choices import QUOTINGS, UNQUOTED
 from scl_fairseq.data.tasks import CUSTOM, Task, custom_task, find_task
 
 PARTS = ("train", "dev", "test")
-AUGMENTATION = "augmentation"
+AUGMENTATION, READING = "augmentation", "reading"
+OPTIONAL = {AUGMENTATION, READING}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a custom task were read.
+
+    Attributes:
+        columns: all columns of tables without a header; none of tables with one.
+        quoting: one of ``QUOTINGS``.
+        dev_share: part of train that stood for dev; None where there was a dev set.
+    """
+
+    columns: list[str]
+    quoting: str
+    dev_share: float | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,8 @@ class Manifest:
         versions: of this package, Python and its libraries.
         augmentation: how the rows of ``train.tsv`` beyond ``row_ids`` were made; None of a sample
             that was only drawn.
+        reading: how the files of a custom task were read; None of other tasks, and in manifests of
+            versions that knew one way.
     """
 
     task: str
@@ -51,6 +70,7 @@ class Manifest:
     columns: list[str] | None
     versions: dict[str, str]
     augmentation: dict[str, Any] | None = None
+    reading: Reading | None = None
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -66,19 +86,28 @@ class Manifest:
         except ValueError as error:
             raise ValueError(f"{path}: not a sample's manifest ({error})") from None
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or {*values, AUGMENTATION} != names:
+        if not isinstance(values, dict) or {*values, *OPTIONAL} != names:
             raise ValueError(f"{path}: not a sample's manifest of this version")
         for name, is_right in _RIGHT.items():
             if name in values and not is_right(values[name]):
                 raise ValueError(f"{path}: {name} is not what a sample's manifest has there")
+        if READING in values:
+            values[READING] = Reading(**values[READING])
         return cls(**values)
 
     def as_json(self) -> str:
         """Text of the file."""
         values = asdict(self)
+<<<<<<< HEAD
         if self.augmentation is None:
             del values[AUGMENTATION]
         return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+=======
+        for name in OPTIONAL:
+            if values[name] is None:
+                del values[name]
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+>>>>>>> tables
 
     def find_task(self) -> Task:
         """The task that the sample is of.
@@ -89,7 +118,10 @@ class Manifest:
         if self.task == CUSTOM:
             if not self.columns:
                 raise ValueError("the manifest of a custom task lacks its columns")
-            task = custom_task(self.labels, self.columns[0], self.columns[1:])
+            how = self.reading or Reading([], UNQUOTED, None)
+            task = custom_task(
+                self.labels, self.columns[0], self.columns[1:], how.columns, how.quoting
+            )
         else:
             task = find_task(self.task)
         if (list(task.labels), task.num_inputs) != (self.labels, self.num_inputs):
@@ -121,6 +153,14 @@ def _is_checksums(value: Any) -> bool:
     return isinstance(value, Mapping) and len(value) > 0 and _is_texts(list(value.values()))
 
 
+def _is_reading(value: Any) -> bool:
+    if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(Reading)}:
+        return False
+    share = value["dev_share"]
+    is_share = share is None or (isinstance(share, float) and 0 < share < 1)
+    return _is_texts(value["columns"]) and value["quoting"] in QUOTINGS and is_share
+
+
 _RIGHT = {
     "task": lambda value: isinstance(value, str),
     "labels": lambda value: _is_texts(value) and len(set(value)) >= 2,
@@ -135,4 +175,5 @@ _RIGHT = {
     "columns": lambda value: value is None or _is_texts(value),
     "versions": lambda value: isinstance(value, Mapping),
     AUGMENTATION: lambda value: isinstance(value, Mapping),
+    READING: _is_reading,
 }

@@ -16,22 +16,21 @@ import numpy as np
 
 from scl_fairseq import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
-from scl_fairseq.data.binarize import IndexedWriter
 from scl_fairseq.data.binarized import REPORT
 from scl_fairseq.data.blocks import Block, read_blocks, useful_workers
 from scl_fairseq.data.choices import GLUE, OUTPUTS, PAPER
 from scl_fairseq.data.encode import (
     Job,
-    Part,
     Settings,
     encode_block,
-    label_bytes,
     make_state,
 )
 from scl_fairseq.data.file_report import FileReport
+from scl_fairseq.data.folders import DataFolder, open_folder
 from scl_fairseq.data.parallel import available_cores, ordered_map
-from scl_fairseq.data.row_index import index_rows
-from scl_fairseq.data.sources import DataFolder, Source, open_folder
+from scl_fairseq.data.row_index import draw_dev, index_rows
+from scl_fairseq.data.sources import Source
+from scl_fairseq.data.split_output import SOURCE_DIR, SplitOutput, SplitReport, input_folders
 from scl_fairseq.data.splits import allocate, draw
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import Task
@@ -41,25 +40,18 @@ from scl_fairseq.text.dictionary import Dictionary, make_dictionary
 
 MANY_UNKNOWN = 0.5
 _NOTHING = np.zeros(0, np.int64)
-# Folder with a file for each split that has paraphrases: a line a row, the id of the row that it
-# is, or was made of.
-SOURCE_DIR = "source"
-
-
-@dataclass
-class SplitReport:
-    """What one output holds: rows, tokens (``</s>`` counted), positions of the longest row."""
-
-    rows: int = 0
-    label_counts: dict[str, int] = field(default_factory=dict)
-    tokens: int = 0
-    unknown_tokens: int = 0
-    longest: int = 0
 
 
 @dataclass
 class Report:
-    """Everything there is to know about a finished run; also written to ``preprocess.json``."""
+    """Everything there is to know about a finished run; also written to ``preprocess.json``.
+
+    Attributes that do not speak for themselves:
+        quoting: what was asked for; ``files`` say what was found.
+        dev_share: part of train that became ``valid``; None where there was a dev set.
+        sentence_columns: their names in train.
+        repeated: rows of other splits whose text stands in train too, of one's own data alone.
+    """
 
     task: str
     split: str
@@ -71,6 +63,10 @@ class Report:
     splits: dict[str, SplitReport]
     absent: tuple[str, ...]
     versions: dict[str, str]
+    quoting: str
+    dev_share: float | None
+    sentence_columns: list[str]
+    repeated: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +88,7 @@ def preprocess(
     strict: bool = False,
     workers: int | None = None,
     on_progress: OnProgress = silent,
+    dev_share: float | None = None,
 ) -> Report:
     """Encode and binarise the files of a task.
 
@@ -105,23 +102,26 @@ def preprocess(
         settings: encoding and limits.
         split: ``glue``: train, dev and test as they are; ``paper``: a stratified validation set of
             dev's size drawn from train, dev as test.
-        seed: of that draw.
+        seed: of that draw, or of that of dev.
         strict: refuse malformed rows also where the official data has some.
         workers: processes; by default one for each core.
         on_progress: is told bytes read and in all, now and then.
+        dev_share: part of train that is drawn as dev, stratified, where there is none.
 
     Raises:
         ValueError, OSError: bad input; the destination is as it was then.
     """
     _, encoder = make_state(settings)
     workers = workers or available_cores()
-    folder = open_folder(task, data_dir, strict)
+    if split == PAPER and dev_share is not None:
+        raise ValueError(f"--split {PAPER} takes dev as test, which --dev-share says is missing")
+    folder = open_folder(task, data_dir, strict, draws_dev=dev_share is not None)
     if split == PAPER and not task.labels:
         raise ValueError(f"--split {PAPER} draws by label: unlabelled text has --split {GLUE} only")
     if split == PAPER and folder.is_sample:
         raise ValueError(f"{data_dir} is a few-shot sample: its split is its own, --split glue")
     with replaced_folder(destination, is_ours=_is_ours) as target:
-        plans = _plan(task, folder, split, seed, workers)
+        plans = _plan(task, folder, split, seed, workers, dev_share)
         report = Report(
             task=task.name,
             split=split,
@@ -133,24 +133,24 @@ def preprocess(
             splits={name: SplitReport() for plan in plans for name in plan.outputs},
             absent=folder.absent if split == GLUE else (),
             versions=versions.installed(),
+            quoting=task.quoting,
+            dev_share=dev_share,
+            sentence_columns=_sentence_columns(folder.sources["train"]),
         )
         dictionary = encoder.dictionary
         _encode_all(task, plans, settings, dictionary, target, workers, report, on_progress)
-        for folder in _input_folders(task, target):
+        for folder in input_folders(task, target):
             write_text(folder / "dict.txt", dictionary.text)
         if task.labels:
             write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
-        first = _input_folders(task, target)[0] / "dict.txt"
+        first = input_folders(task, target)[0] / "dict.txt"
         keep_files(settings.bpe, settings.bpe_dir, target / BPE_DIR, first)
         write_text(target / REPORT, json.dumps(asdict(report), indent=1, allow_nan=False) + "\n")
     return report
 
 
-def _input_folders(task: Task, target: Path) -> list[Path]:
-    """Where each text of a row goes; fairseq looks for text alone in the folder itself."""
-    if task.num_inputs == 1 and not task.labels:
-        return [target]
-    return [target / f"input{part}" for part in range(task.num_inputs)]
+def _sentence_columns(source: Source) -> list[str]:
+    return [source.columns[at] for at in source.sentences_at]
 
 
 def _is_ours(folder: Path) -> bool:
@@ -165,12 +165,24 @@ def _is_ours(folder: Path) -> bool:
     return REPORT in names and all(map(written.fullmatch, names - {REPORT}))
 
 
-def _plan(task: Task, folder: DataFolder, split: str, seed: int, workers: int) -> list[_Plan]:
+def _plan(
+    task: Task, folder: DataFolder, split: str, seed: int, workers: int, dev_share: float | None
+) -> list[_Plan]:
     if split == GLUE:
-        return [
-            _Plan(source, (OUTPUTS[GLUE][name],), _NOTHING)
+        plans = {
+            name: _Plan(source, (OUTPUTS[GLUE][name],), _NOTHING)
             for name, source in folder.sources.items()
-        ]
+        }
+        if dev_share is not None:
+            source, outputs = (
+                folder.sources["train"],
+                (OUTPUTS[GLUE]["train"], OUTPUTS[GLUE]["dev"]),
+            )
+            index = index_rows(source, workers)
+            rows = index.by_class(task, index.rows)
+            aside = draw_dev(task, source, rows, dev_share, seed)
+            plans["train"] = _Plan(source, outputs, np.array(aside, np.int64))
+        return list(plans.values())
     train = index_rows(folder.sources["train"], workers)
     dev = index_rows(folder.sources["dev"], 1)
     rows = train.by_class(task, train.rows)
@@ -216,7 +228,7 @@ def _encode_all(
         report.files[source.name] = FileReport.of(source)
     with ExitStack() as stack:
         outputs = {
-            name: stack.enter_context(_Output(task, target, name, dictionary))
+            name: stack.enter_context(SplitOutput(task, target, name, dictionary))
             for plan in plans
             for name in plan.outputs
         }
@@ -229,6 +241,10 @@ def _encode_all(
             file.long_lines += encoded.long
             for name, part in zip(plan.outputs, encoded.parts, strict=False):
                 outputs[name].write(part, report.splits[name])
+        train = outputs["train"].texts()
+        for name in outputs:
+            if name != "train" and (count := int(np.isin(outputs[name].texts(), train).sum())):
+                report.repeated[name] = count
     checksums = account.checksums()
     for source in sources:
         report.files[source.name].sha256 = {
@@ -253,50 +269,6 @@ def _within(rows: np.ndarray, block: Block) -> np.ndarray:
     """Those of the ascending row numbers that can lie in a block: it has at most a row a line."""
     end = block.first_row + block.parts[0].count(b"\n") + 1
     return rows[slice(*np.searchsorted(rows, (block.first_row, end)))]
-
-
-class _Output:
-    """One fairseq split: its files, closed together."""
-
-    def __init__(self, task: Task, target: Path, name: str, dictionary: Dictionary):
-        self._task = task
-        self._inputs = [
-            IndexedWriter(folder / name, dictionary.dtype)
-            for folder in _input_folders(task, target)
-        ]
-        self._labels: IndexedWriter | None = None
-        self._label_prefix = target / "label" / name
-        self._label_dtype = make_dictionary(task.labels).dtype
-        self._ids: list[np.ndarray] = []
-        self._source_path = target / SOURCE_DIR / f"{name}.txt"
-
-    def __enter__(self) -> _Output:
-        return self
-
-    def write(self, part: Part, report: SplitReport) -> None:
-        """Append a block's rows, and count them."""
-        for writer, (data, lengths) in zip(self._inputs, part.inputs, strict=True):
-            writer.write(data, lengths)
-            report.tokens += int(lengths.sum())
-        self._ids.append(part.ids)
-        report.rows += part.rows
-        report.unknown_tokens += part.unknown
-        report.longest = max(report.longest, part.longest)
-        if part.labels is None:
-            return
-        if self._labels is None:
-            self._labels = IndexedWriter(self._label_prefix, self._label_dtype)
-        self._labels.write(*label_bytes(part.labels, self._label_dtype))
-        for place, label in enumerate(self._task.labels):
-            seen = report.label_counts.get(label, 0)
-            report.label_counts[label] = seen + int((part.labels == place).sum())
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        for writer in (*self._inputs, *([self._labels] if self._labels else [])):
-            writer.abandon() if kind else writer.close()
-        ids = np.concatenate(self._ids) if self._ids else _NOTHING
-        if not kind and len(np.unique(ids)) < len(ids):
-            write_text(self._source_path, "".join(f"{row}\n" for row in ids.tolist()))
 
 
 def _check_classes(task: Task, plans: list[_Plan], report: Report) -> None:

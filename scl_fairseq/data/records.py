@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scl_fairseq.data.blocks import LONGEST_RECORD, Block, check_quotes, read_blocks
-from scl_fairseq.data.sources import LONGEST_SHOWN, Source, open_source
+import numpy as np
+
+from scl_fairseq.data.blocks import Block, read_blocks
+from scl_fairseq.data.fields import LONGEST_SHOWN, fields_of
+from scl_fairseq.data.headers import NO_LABEL
+from scl_fairseq.data.sources import Source, open_source
+from scl_fairseq.data.table_files import ALIGNED, TSV
 from scl_fairseq.data.tasks import Task
 
 # What the review files escape with a backslash. They leave a backslash itself as it is.
 _ESCAPED = re.compile(r'\\(n|")')
 _PLAIN = {"n": " ", '"': '"'}  # a line break is a space in a line of text
 _BREAKS = re.compile(r"[\t\n\r]+")
+_LINE_BREAK = re.compile(r"\r\n|\n|\r")
+# Fields of unquoted text that begin and end with a quote.
+_LOOKS_QUOTED = re.compile(rb'(?m)(?:^|\t)"[^\t\n]*"(?=[\t\n\r]|\Z)')
 _LARGEST_ID = (1 << 63) - 1
 
 
@@ -33,6 +41,9 @@ class Records:
         respelled: lines with a label in another spelling.
         empty: lines with an empty sentence, left out where the source says so.
         crlf: whether lines end in CR LF.
+        line_breaks: line breaks inside sentences, each of which became a space.
+        looks_quoted: fields of a table without quoting that begin and end with a quote.
+        tabbed: rows with a tab in a sentence.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -44,12 +55,13 @@ class Records:
     respelled: list[int] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
     crlf: bool = False
+    line_breaks: int = 0
+    looks_quoted: int = 0
+    tabbed: int = 0
 
     def peculiarities(self) -> Records:
         """The same without the rows themselves."""
-        return Records(
-            dropped=self.dropped, respelled=self.respelled, empty=self.empty, crlf=self.crlf
-        )
+        return replace(self, rows=[], lines=[], ids=[], labels=[], sentences=[])
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,12 @@ def read_rows(task: Task, path: Path) -> list[Row]:
     return rows
 
 
+def fingerprints(sentences: Collection[tuple[str, ...]]) -> np.ndarray:
+    """Numbers that tell the texts of rows apart, (rows,) uint64: 8 bytes instead of a text."""
+    digests = (hashlib.blake2b("\0".join(of_row).encode(), digest_size=8) for of_row in sentences)
+    return np.frombuffer(b"".join(digest.digest() for digest in digests), np.uint64)
+
+
 def parse(block: Block) -> Records:
     """Check and take apart the rows of a block.
 
@@ -85,13 +103,14 @@ def parse(block: Block) -> Records:
     """
     source = block.source
     records = Records(crlf=any(b"\r\n" in part for part in block.parts))
-    texts = [_decode(block, part, path) for part, path in zip(block.parts, source.paths)]  # noqa: B905
-    fields_of = {"tsv": _tsv_fields, "csv": _csv_fields, "lines": _aligned_fields}[source.format]
+    if source.is_own and source.format == TSV:
+        records.looks_quoted = len(_LOOKS_QUOTED.findall(block.parts[0]))
     width = len(source.columns)
     label_at, id_at, sentences_at = source.label_at, source.id_at, source.sentences_at
+    unlabelled_at = source.unlabelled_at
     index_of = {label: index for index, label in enumerate(source.labels)}
     row = block.first_row - 1
-    for line, fields in fields_of(block, texts):
+    for line, fields in fields_of(source, block.first_line, block.parts):
         row += 1
         if source.drops_empty and not all(map(str.strip, fields)):
             records.empty.append(line)
@@ -107,13 +126,10 @@ def parse(block: Block) -> Records:
                 label = index_of.get(source.respellings.get(fields[label_at]))
                 records.respelled += [line] * (label is not None)
             if label is None:
-                path = source.paths[label_at] if source.format == "lines" else source.path
-                shown = fields[label_at][:LONGEST_SHOWN]
-                raise ValueError(
-                    f"{path}:{line}: unknown label {shown!r}, expected one of "
-                    + ", ".join(source.labels)
-                )
+                raise ValueError(_wrong_label(source, line, fields[label_at]))
             records.labels.append(label)
+        elif unlabelled_at is not None and fields[unlabelled_at] not in NO_LABEL:
+            raise ValueError(_wrong_label(source, line, fields[unlabelled_at]))
         records.ids.append(row if id_at is None else _to_id(source, line, fields[id_at]))
         records.rows.append(row)
         records.lines.append(line)
@@ -121,66 +137,41 @@ def parse(block: Block) -> Records:
             sentences = (" ".join(_unescaped(fields[at]) for at in sentences_at).strip(),)
         else:
             sentences = tuple([fields[at].strip() for at in sentences_at])
+            if source.is_own and source.format != TSV:
+                sentences = _without_breaks(sentences, records)
         records.sentences.append(sentences)
         if not all(sentences):
             records.empty.append(line)
     return records
 
 
-def _decode(block: Block, data: bytes, path: Path) -> str:
-    nul = data.find(b"\0")
-    if nul >= 0:
-        line = block.first_line + data.count(b"\n", 0, nul)
-        raise ValueError(f"{path}:{line}: a NUL byte, expected UTF-8 text")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = block.first_line + data.count(b"\n", 0, error.start)
-        raise ValueError(
-            f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}), expected UTF-8"
-        ) from None
+def _without_breaks(sentences: tuple[str, ...], records: Records) -> tuple[str, ...]:
+    found = [_LINE_BREAK.subn(" ", sentence) for sentence in sentences]
+    records.line_breaks += sum(count for _, count in found)
+    records.tabbed += any("\t" in sentence for sentence, _ in found)
+    return tuple([sentence for sentence, _ in found])
 
 
-def _lines(text: str) -> list[str]:
-    """Only newlines end a line: a lone CR or a Unicode separator is part of a sentence."""
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+def _wrong_label(source: Source, line: int, label: str) -> str:
+    at = source.unlabelled_at if source.label_at is None else source.label_at
+    path = source.paths[at] if source.format == ALIGNED else source.path
+    found = f"unknown label {label[:LONGEST_SHOWN]!r}" if label else "no label"
+    expected = f"expected one of {', '.join(source.labels)}"
+    if source.split.startswith("test"):
+        if source.label_at is None:
+            found = f"a label, {label[:LONGEST_SHOWN]!r}"
+            expected = "expected none (-1): the first row of this test set has none"
+        elif label in NO_LABEL:
+            expected += ": the first row of this test set has a label"
+    return f"{path}:{line}: {found}, {expected}"
 
 
-def _tsv_fields(block: Block, texts: list[str]) -> Iterator[tuple[int, list[str]]]:
-    for line, text in enumerate(_lines(texts[0]), start=block.first_line):
-        yield line, text.split("\t")
-
-
-def _aligned_fields(block: Block, texts: list[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    rows = zip(*map(_lines, texts), strict=True)
-    yield from enumerate(rows, start=block.first_line)
-
-
-def _csv_fields(block: Block, texts: list[str]) -> Iterator[tuple[int, list[str]]]:
-    check_quotes(block.source.path, block.first_line, block.parts[0])
-    csv.field_size_limit(LONGEST_RECORD)
-    # Only newlines are counted as lines: a StringIO would end one at a lone CR too.
-    lines = (text + "\n" for text in texts[0].removesuffix("\n").split("\n"))
-    reader = csv.reader(lines, strict=True)
-    line = block.first_line
-    try:
-        for fields in reader:
-            yield line, fields
-            line = block.first_line + reader.line_num
-    except csv.Error as error:
-        raise ValueError(
-            f"{block.source.path}:{line}: malformed CSV ({error}), expected quoted fields with "
-            "inner quotes doubled"
-        ) from None
-
-
-def _wrong_width(fields: list[str], source: Source) -> str:
+def _wrong_width(fields: Sequence[str], source: Source) -> str:
     names = ", ".join(source.columns)
-    if fields in ([""], []):
+    if list(fields) in ([""], []):
         return f"blank line, expected {len(source.columns)} fields ({names})"
-    extra = (
-        ": an extra tab?" if len(fields) > len(source.columns) and source.format == "tsv" else ""
-    )
+    is_longer = len(fields) > len(source.columns)
+    extra = ": an extra tab?" if is_longer and source.format == TSV else ""
     found = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
     return f"{found}, expected {len(source.columns)} ({names}){extra}"
 

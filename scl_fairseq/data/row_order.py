@@ -46,7 +46,8 @@ def origin_of(folder: Path, split: str) -> Origin:
         return Origin()
     try:
         report = json.loads(path.read_text("utf-8"))
-        is_drawn = report["split"] == PAPER and split in ("train", "valid")
+        is_own_dev = report["split"] != PAPER and report.get("dev_share") is None
+        is_drawn = not is_own_dev and split in ("train", "valid")
         sources = {output: name for name, output in OUTPUTS[report["split"]].items()}
         source = "train" if is_drawn else sources[split]
         rows = report["splits"][split]["rows"]
@@ -57,9 +58,13 @@ def origin_of(folder: Path, split: str) -> Origin:
 
 def _left_out(report: Mapping[str, Any], source: str) -> Iterator[int]:
     official = TASKS[report["task"]].files if report["task"] in TASKS else {}
-    names = {official.get(source), TSV_FILES.get(source), f"{source}.input0"}
-    # Line-aligned files are listed together, the first input in front.
-    of_source = [name for name in report["files"] if name.split(", ")[0] in names]
+    own = {official.get(source), TSV_FILES.get(source)}
+    # Line-aligned files are listed together, the first input in front; a table's ending says more.
+    of_source = [
+        name
+        for name in report["files"]
+        if name in own or (not official and name.split(".")[0] == source)
+    ]
     for name in of_source or report["files"]:
         file = report["files"][name]
         yield from file["dropped_lines"]

@@ -10,107 +10,38 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from scl_fairseq import versions
 from scl_fairseq.data.account import Account, OnProgress, silent
+from scl_fairseq.data.few_shot import ClassIds, Size, draw_samples
 from scl_fairseq.data.file_report import FileReport
-from scl_fairseq.data.manifest import PARTS, Manifest
+from scl_fairseq.data.folders import open_folder
+from scl_fairseq.data.manifest import PARTS, Manifest, Reading
 from scl_fairseq.data.parallel import available_cores
 from scl_fairseq.data.records import Row
-from scl_fairseq.data.row_index import fetch_rows, index_rows
-from scl_fairseq.data.sources import MANIFEST, Source, open_folder
-from scl_fairseq.data.splits import allocate, draw
-from scl_fairseq.data.stable_random import StableRandom
+from scl_fairseq.data.row_index import RowIndex, draw_dev, fetch_rows, index_rows
+from scl_fairseq.data.sources import MANIFEST, Source
 from scl_fairseq.data.tasks import CUSTOM, Task
 from scl_fairseq.files import replaced_folder, write_text
-
-MAX_VALIDATION = 500
-
-ClassIds = Mapping[str, Sequence[int]]
-
-
-@dataclass(frozen=True)
-class FewShotSamples:
-    """Ids of several training samples, and of the validation and test rows that they share."""
-
-    train: list[list[int]]
-    validation: list[int]
-    test: list[int]
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many labelled examples a sample has: in all, or of each class."""
-
-    num_examples: int | None = None
-    per_class: int | None = None
-
-    def counts(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Examples of each class, from the sizes of the classes.
-
-        Raises:
-            ValueError: there are too few rows.
-        """
-        if self.per_class is None:
-            return allocate(self.num_examples, sizes)
-        for label, size in sizes.items():
-            if not 1 <= self.per_class <= size:
-                raise ValueError(
-                    f"cannot draw {self.per_class} examples from {size} rows of class {label}"
-                )
-        return dict.fromkeys(sizes, self.per_class)
 
 
 @dataclass(frozen=True)
 class WrittenSamples:
-    """Folders of the samples, rows of each class in each of their files, and what was special."""
+    """Folders of the samples, rows of each class in each of their files, and what was special.
+
+    ``repeated`` rows of dev have a text that stands in train too; they are counted in data of one's
+    own.
+    """
 
     folders: list[Path]
     label_counts: dict[str, dict[str, int]]
     reports: list[FileReport]
-
-
-def draw_samples(
-    task: Task, train: ClassIds, dev: ClassIds, size: Size, num_samples: int, seed: int
-) -> FewShotSamples:
-    """Draw samples; the same arguments give the same ids everywhere, in whatever order ids come.
-
-    Args:
-        task: names the draw.
-        train: ids of the training rows of each class.
-        dev: ids of the dev rows of each class, of which half become the test set.
-        size: of a training sample.
-        num_samples: how many training samples.
-        seed: names the draw.
-
-    Raises:
-        ValueError: there are too few rows; the message says of which file.
-    """
-    sizes = {label: len(ids) for label, ids in dev.items()}
-    try:
-        test_counts = allocate(sum(sizes.values()) // 2, sizes)
-        test = draw(dev, test_counts, StableRandom(seed, task.name, "test"))
-        taken = set(test)
-        rest = {label: [i for i in ids if i not in taken] for label, ids in dev.items()}
-        room = {label: len(ids) for label, ids in rest.items()}
-        validation_size = min(MAX_VALIDATION, sum(room.values()))
-        validation_counts = allocate(validation_size, sizes, room)
-    except ValueError as error:
-        raise ValueError(f"dev: {error}") from None
-    validation = draw(rest, validation_counts, StableRandom(seed, task.name, "validation"))
-    try:
-        counts = size.counts({label: len(ids) for label, ids in train.items()})
-    except ValueError as error:
-        raise ValueError(f"train: {error}") from None
-    total = sum(counts.values())
-    samples = [
-        draw(train, counts, StableRandom(seed, task.name, total, index))
-        for index in range(num_samples)
-    ]
-    return FewShotSamples(samples, validation, test)
+    repeated: int = 0
 
 
 def write_samples(
@@ -123,31 +54,43 @@ def write_samples(
     strict: bool = False,
     workers: int | None = None,
     on_progress: OnProgress = silent,
+    dev_share: float | None = None,
 ) -> WrittenSamples:
     """Draw from train and dev of a data folder and write a folder for each sample.
 
     ``out/sample0``, … hold ``train.tsv``, ``dev.tsv``, ``test.tsv`` (header ``id label sentence1
-    [sentence2]``) and ``manifest.json``. ``out`` is replaced whole.
+    [sentence2]``) and ``manifest.json``. ``out`` is replaced whole. Where there is no dev set,
+    ``dev_share`` of train is drawn as such before anything else is.
 
     Raises:
         ValueError, OSError: bad input, or too few rows; ``out`` is as it was then.
     """
     workers = workers or available_cores()
     _check_apart(data_dir, out)
-    folder = open_folder(task, data_dir, strict, splits=("train", "dev"))
-    train, dev = folder.sources["train"], folder.sources["dev"]
-    account = Account((train, dev), on_progress, passes=2)
+    draws_dev = dev_share is not None
+    folder = open_folder(task, data_dir, strict, ("train", "dev"), draws_dev)
+    sources = folder.sources
+    account = Account(sources.values(), on_progress, passes=2)
     with replaced_folder(out, is_ours=_holds_samples) as target:
-        indices = {source.split: index_rows(source, workers, account) for source in (train, dev)}
+        indices = {name: index_rows(source, workers, account) for name, source in sources.items()}
         classes = {name: index.by_class(task, index.ids) for name, index in indices.items()}
+        if draws_dev:
+            aside = draw_dev(task, sources["train"], classes["train"], dev_share, seed)
+            classes = _parted(classes["train"], set(aside))
         try:
             drawn = draw_samples(task, classes["train"], classes["dev"], size, num_samples, seed)
         except ValueError as error:
             split, _, message = str(error).partition(": ")
-            raise ValueError(f"{folder.sources[split].path}: {message}") from None
-        wanted = {i for ids in drawn.train for i in ids}
-        train_rows = fetch_rows(train, task, wanted, workers, account)
-        dev_rows = fetch_rows(dev, task, {*drawn.validation, *drawn.test}, workers, account)
+            source = sources.get(split, sources["train"])
+            raise ValueError(f"{source.path}: {message}") from None
+        wanted = {"train": {i for ids in drawn.train for i in ids}}
+        of_dev = {*drawn.validation, *drawn.test}
+        wanted["train" if draws_dev else "dev"] = of_dev | (wanted["train"] if draws_dev else set())
+        rows = {
+            name: fetch_rows(source, task, wanted[name], workers, account)
+            for name, source in sources.items()
+        }
+        train_rows, dev_rows = rows["train"], rows.get("dev", rows["train"])
         checksums = account.checksums()
         for index, ids in enumerate(drawn.train):
             parts = {
@@ -155,13 +98,32 @@ def write_samples(
                 "dev": [dev_rows[i] for i in drawn.validation],
                 "test": [dev_rows[i] for i in drawn.test],
             }
-            manifest = _manifest(task, parts, checksums, size.per_class, index, seed)
+            manifest = _manifest(task, parts, checksums, size.per_class, index, seed, dev_share)
             write_sample(task, target / f"sample{index}", parts, manifest)
     return WrittenSamples(
         folders=[out / f"sample{index}" for index in range(num_samples)],
         label_counts=manifest.label_counts,
         reports=[index.report for index in indices.values()],
+        repeated=_repeated(indices, classes),
     )
+
+
+def _parted(rows: ClassIds, dev: Collection[int]) -> dict[str, ClassIds]:
+    """The rows of each class without those of dev, and those of dev."""
+    return {
+        "train": {label: [i for i in ids if i not in dev] for label, ids in rows.items()},
+        "dev": {label: [i for i in ids if i in dev] for label, ids in rows.items()},
+    }
+
+
+def _repeated(indices: Mapping[str, RowIndex], classes: Mapping[str, ClassIds]) -> int:
+    """Rows of dev whose text stands in train too."""
+    texts = {}
+    for name, of_class in classes.items():
+        index = indices.get(name, indices["train"])
+        ids = np.array([i for of_label in of_class.values() for i in of_label], np.int64)
+        texts[name] = index.texts[np.isin(index.ids, ids)] if len(index.texts) else index.texts
+    return int(np.isin(texts["dev"], texts["train"]).sum())
 
 
 def write_sample(
@@ -193,13 +155,14 @@ def redraw(manifest: Manifest, data_dir: Path, out: Path, workers: int | None = 
             "draws that again, and scl-augment augments it"
         )
     task = manifest.find_task()
-    folder = open_folder(task, data_dir, splits=("train", "dev"))
-    sources = {name: folder.sources[name] for name in ("train", "dev")}
+    draws_dev = manifest.reading is not None and manifest.reading.dev_share is not None
+    folder = open_folder(task, data_dir, splits=("train", "dev"), draws_dev=draws_dev)
+    sources = folder.sources
     _check_sources(manifest, tuple(sources.values()))
     parts = {}
     with replaced_folder(out, is_ours=is_sample) as target:
         for name, ids in manifest.row_ids.items():
-            source = sources["train" if name == "train" else "dev"]
+            source = sources["train" if name == "train" or draws_dev else "dev"]
             rows = fetch_rows(source, task, ids, workers)
             missing = [i for i in ids if i not in rows]
             if missing:
@@ -216,9 +179,13 @@ def _manifest(
     per_class: int | None,
     sample: int,
     seed: int,
+    dev_share: float | None,
 ) -> Manifest:
     counts = {name: Counter(row.label for row in rows) for name, rows in parts.items()}
-    columns = [task.label_column, *task.sentence_columns] if task.name == CUSTOM else None
+    columns = reading = None
+    if task.name == CUSTOM:
+        columns = [task.label_column, *task.sentence_columns]
+        reading = Reading(list(task.headerless), task.quoting, dev_share)
     return Manifest(
         task=task.name,
         labels=list(task.labels),
@@ -235,6 +202,7 @@ def _manifest(
         },
         columns=columns,
         versions=versions.installed(),
+        reading=reading,
     )
 
 

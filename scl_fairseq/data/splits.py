@@ -46,6 +46,24 @@ def allocate(
     return share
 
 
+def draw_share(ids: Mapping[str, Sequence[int]], share: float, random: StableRandom) -> list[int]:
+    """Draw a share of the rows that follows their distribution, at least one of each class.
+
+    Returns:
+        The drawn ids, ascending; each class keeps at least one row.
+
+    Raises:
+        ValueError: a class has fewer than two rows.
+    """
+    sizes = {label: len(of_class) for label, of_class in ids.items()}
+    for label, size in sizes.items():
+        if size < 2:
+            raise ValueError(f"{size} rows of class {label}, expected 2 or more to draw dev from")
+    room = {label: size - 1 for label, size in sizes.items()}
+    wanted = max(len(sizes), int(share * sum(sizes.values()) + 0.5))
+    return draw(ids, allocate(min(wanted, sum(room.values())), sizes, room), random)
+
+
 def draw(
     ids: Mapping[str, Sequence[int]], counts: Mapping[str, int], random: StableRandom
 ) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from scl_fairseq.data.choices import AUTO, UNQUOTED
+
 TSV_FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 CUSTOM = "custom"
 LINES = "lines"  # text without labels
@@ -27,7 +29,7 @@ class Task:
         metric: what GLUE reports, by the name under which the criterion logs it.
         id_column: header of the column that numbers the rows; None: the place in the file does.
         files: official file names of the splits.
-        headerless: columns of train and dev where they have no header.
+        headerless: columns of the files where they have no header; official test files have one.
         raw_labels: how the files spell the labels, where not as ``labels``.
         respellings: what copies of the data write instead of a label; accepted, and said.
         csv: files are CSV with quoted fields, not GLUE's TSV without quoting.
@@ -36,6 +38,8 @@ class Task:
         drops_empty: rows with an empty sentence are left out.
         is_joined: a row's texts are one example; otherwise each goes through the model by itself.
         optional: splits that may be absent; those of test always may.
+        is_own: tables of any kind, told by their endings; otherwise the files are as they are.
+        quoting: how tab-separated files of such a task are quoted, one of ``QUOTINGS``.
     """
 
     name: str
@@ -54,6 +58,8 @@ class Task:
     drops_empty: bool = False
     is_joined: bool = True
     optional: tuple[str, ...] = ()
+    is_own: bool = False
+    quoting: str = UNQUOTED
 
     @property
     def num_inputs(self) -> int:
@@ -155,13 +161,17 @@ def custom_task(
     labels: Sequence[str],
     label_column: str = "label",
     sentence_columns: Sequence[str] = ("sentence",),
+    columns: Sequence[str] = (),
+    quoting: str = AUTO,
 ) -> Task:
-    """A task of one's own: TSV files with a header, or fairseq's line-aligned text files.
+    """A task of one's own: tables, or fairseq's line-aligned text files.
 
     Args:
         labels: label names; their order is the order of the indices.
-        label_column: header of the label column.
-        sentence_columns: headers of the one or two sentence columns.
+        label_column: name of the label column.
+        sentence_columns: names of the one or two sentence columns.
+        columns: names of all columns, of tables without a header.
+        quoting: of tab-separated tables, one of ``QUOTINGS``.
 
     Raises:
         ValueError: labels or columns are not distinct, or not usable.
@@ -171,12 +181,50 @@ def custom_task(
     for label in labels:
         if label != label.strip() or not label.isprintable() or label[:1] in ("", "<"):
             raise ValueError(f"--labels: {label!r} cannot be a label")
-    columns = (label_column, *sentence_columns)
-    if not 1 <= len(sentence_columns) <= 2 or len(set(columns)) < len(columns):
+    named = (label_column, *sentence_columns)
+    if not 1 <= len(sentence_columns) <= 2 or len(set(named)) < len(named):
         raise ValueError(
-            f"columns {', '.join(columns)}: expected a label column and one or two others"
+            f"columns {', '.join(named)}: expected a label column and one or two others"
         )
-    return Task(CUSTOM, tuple(labels), label_column, tuple(sentence_columns))
+    _check_columns(columns, "--label-column", [label_column])
+    _check_columns(columns, "--sentence-columns", sentence_columns)
+    return Task(
+        CUSTOM,
+        tuple(labels),
+        label_column,
+        tuple(sentence_columns),
+        headerless=tuple(columns),
+        is_own=True,
+        quoting=quoting,
+    )
+
+
+def text_task(
+    sentence_columns: Sequence[str], columns: Sequence[str] = (), quoting: str = AUTO
+) -> Task:
+    """Tables of texts alone; arguments and errors are those of ``custom_task``."""
+    if len(set(sentence_columns)) < len(sentence_columns):
+        raise ValueError(f"--sentence-columns {' '.join(sentence_columns)}: one is named twice")
+    _check_columns(columns, "--sentence-columns", sentence_columns)
+    return Task(
+        "text",
+        labels=(),
+        label_column="",
+        sentence_columns=tuple(sentence_columns),
+        headerless=tuple(columns),
+        is_own=True,
+        quoting=quoting,
+    )
+
+
+def _check_columns(columns: Sequence[str], option: str, named: Sequence[str]) -> None:
+    """Make sure that ``--columns``, where it is given, has what another option names."""
+    shown = f"--columns {' '.join(columns)}"
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"{shown}: a name is there twice")
+    for name in named:
+        if columns and name not in columns:
+            raise ValueError(f"{shown}: {name!r} is not among them; {option} names the column")
 
 
 def lines_task(num_columns: int = 1) -> Task:

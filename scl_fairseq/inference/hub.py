@@ -52,6 +52,7 @@ class SentenceModel(RobertaHubInterface):
     Attributes:
         labels: label names in the order of the classifier's outputs; none without a classifier.
         num_inputs: sentences of an example in training, where that is known.
+        sentence_columns: what they were called, where that is known.
         truncated: examples that the last call had to cut to the model's positions.
     """
 
@@ -59,6 +60,7 @@ class SentenceModel(RobertaHubInterface):
         super().__init__(opened.cfg, opened.task, opened.model)
         self.labels = list(opened.text.labels)
         self.num_inputs = opened.text.num_inputs
+        self.sentence_columns = opened.text.sentence_columns
         self.truncated = 0
         self._head, self._training = opened.head, opened.training
         settings = opened.task.cfg

@@ -71,6 +71,7 @@ class TextFiles:
         task: name of the task, where that is known.
         bpe: the encoding.
         bpe_files: its files, by the names that this package gives them.
+        sentence_columns: names of the training's sentence columns, where they were noted.
     """
 
     data: Path
@@ -81,6 +82,7 @@ class TextFiles:
     task: str | None
     bpe: str
     bpe_files: Mapping[str, Path]
+    sentence_columns: tuple[str, ...] = ()
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -157,6 +159,9 @@ def find(
         task=own.get("task") or prepared.get("task"),
         bpe=bpe,
         bpe_files=files,
+        sentence_columns=tuple(
+            own.get("sentence_columns") or prepared.get("sentence_columns") or ()
+        ),
     )
 
 

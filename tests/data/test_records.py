@@ -82,7 +82,7 @@ def test_line_aligned_files(count, size, tmp_path, monkeypatch):
             ("input1", [f"second {i}" * (i % 5) for i in range(count)]),
         ):
             (tmp_path / f"{split}.{end}").write_text("\n".join(lines) + "\n")
-    from scl_fairseq.data.sources import open_folder
+    from scl_fairseq.data.folders import open_folder
 
     source = open_folder(task, tmp_path).sources["train"]
     assert rows_of(source, size, monkeypatch) == [

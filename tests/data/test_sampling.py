@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scl_fairseq.data import sampling, splits, synthetic
+from scl_fairseq.data.folders import open_folder
 from scl_fairseq.data.manifest import Manifest
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.sampling import Size
-from scl_fairseq.data.sources import open_folder
 from scl_fairseq.data.stable_random import StableRandom
 from scl_fairseq.data.tasks import TASKS, custom_task
 from tests import runs
@@ -219,6 +219,11 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
         ("labels", ["0"]),
         ("columns", {"label_column": []}),
         ("seed", -1),
+        ("reading", []),
+        ("reading", {"columns": [], "quoting": "auto"}),
+        ("reading", {"columns": [1], "quoting": "auto", "dev_share": None}),
+        ("reading", {"columns": [], "quoting": ["csv"], "dev_share": None}),
+        ("reading", {"columns": [], "quoting": "auto", "dev_share": 2.0}),
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(corpus, tmp_path, name, value):
