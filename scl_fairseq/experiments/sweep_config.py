@@ -49,6 +49,8 @@ class SweepConfig:
         options, overrides: what is the same for all trials, and for some.
         source: the file, for messages.
         values: all of it as read, to keep beside the results.
+        outside: what tells its trials from others that they may not be compared with, in words;
+            empty where there are no others.
     """
 
     name: str
@@ -61,6 +63,7 @@ class SweepConfig:
     overrides: tuple[Override, ...]
     source: str
     values: Mapping[str, Any]
+    outside: str = ""
 
     @property
     def grid_keys(self) -> list[str]:
