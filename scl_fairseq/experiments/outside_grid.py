@@ -43,24 +43,24 @@ def told_apart(parts: Sequence[Results], axes: Iterable[str] = ()) -> list[Resul
         axes: keys of which different values stand in different places anyway.
 
     Returns:
-        The same. Where trials of a place differ outside the grid, each setting has a further key,
-        ``outside-grid``: what differs, in words. So have the settings that a config names.
+        The same. Where trials of a folder or of a place differ outside the grid, each setting has
+        a further key, ``outside-grid``: what differs, in words. So have those that a config names.
     """
     groups = _Groups(parts, axes)
     trials = [(part, trial) for part in parts for trial in (*part.results, *part.failures)]
-    places: dict[tuple, set[Group]] = {}
-    for part, trial in trials:
-        place = tuple(canonical(trial.setting.get(key)) for key in ("task", "N", "noise"))
-        places.setdefault(place, set()).add(groups.of(trial.setting, part))
-    if all(len(found) == 1 for found in places.values()):
-        return list(parts)
-
     members: dict[Group, list[Mapping[str, object]]] = {}
+    together: dict[tuple, set[Group]] = {}
     for part, trial in trials:
-        members.setdefault(groups.of(trial.setting, part), []).append(trial.setting)
+        group = groups.of(trial.setting, part)
+        members.setdefault(group, []).append(trial.setting)
+        place = tuple(canonical(trial.setting.get(key)) for key in ("task", "N", "noise"))
+        for where in (place, (id(part),)):
+            together.setdefault(where, set()).add(group)
+    if all(len(found) == 1 for found in together.values()):
+        return list(parts)
     for part in parts:
         if part.config is not None:
-            members.setdefault(groups.planned(part), []).extend(settings(part.config))
+            members.setdefault(groups.planned(part), settings(part.config))
     names = _names(members)
 
     def marked(part: Results, trial: Trial) -> Trial:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from scl_fairseq.checkpoints import embedded
 from scl_fairseq.checkpoints.architecture import architecture_flags
 from scl_fairseq.experiments import trials, worker
+from scl_fairseq.experiments.earlier_results import check_same_inputs, note_of_others
 from scl_fairseq.experiments.fairseq_options import check_arguments
 from scl_fairseq.experiments.result_files import (
     CONFIG,
@@ -24,7 +25,7 @@ from scl_fairseq.experiments.result_files import (
     LineFile,
     exclusive,
 )
-from scl_fairseq.experiments.settings import FIRST_STAGE, identity
+from scl_fairseq.experiments.settings import FIRST_STAGE
 from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.trial import Encoder, Trial
 from scl_fairseq.experiments.trials import distinct_values
@@ -38,6 +39,9 @@ OnEvent = Callable[[Mapping[str, Any]], None]
 
 class Watcher(Protocol):
     """Is told how a sweep goes on."""
+
+    def note(self, text: str) -> None:
+        """Something to know before it starts."""
 
     def start(self, trials: Sequence[Trial], known: Sequence[Mapping[str, Any]]) -> None:
         """All trials, and the results that are there already."""
@@ -127,7 +131,11 @@ def run_sweep(
         results = LineFile(out / RESULTS)
         failures = LineFile(out / FAILURES)
         by_id = {trial.id: trial for trial in planned.trials}
-        _check_same_inputs(results.records, planned.trials, out)
+        others = [record for record in results.records if record["trial"] not in by_id]
+        check_same_inputs(planned.config, planned.trials, others, out)
+        note = note_of_others(planned.config, others, out)
+        if note:
+            watcher.note(note)
         known = {record["trial"] for record in results.records}
         _collect(out, by_id, known, results)
         if planned.config.encoder == EMBEDDED:
@@ -169,22 +177,6 @@ def _claim(out: Path) -> None:
     if out.exists() and not is_ours and any(out.iterdir()):
         raise ValueError(f"--out {out} holds something else; name a new or an empty folder")
     out.mkdir(parents=True, exist_ok=True)
-
-
-def _check_same_inputs(
-    records: Sequence[Mapping[str, Any]], planned: Sequence[Trial], out: Path
-) -> None:
-    """Results of one setting from two versions of the data would be mixed up."""
-    settings = {identity(trial.setting): trial for trial in planned}
-    for record in records:
-        trial = settings.get(identity(record["setting"]))
-        if trial is None or trial.id == record["trial"]:
-            continue
-        is_data = record["data"]["sha256"] != trial.data.sha256
-        changed = f"{trial.data.folder}" if is_data else "the pre-trained checkpoint"
-        raise ValueError(
-            f"{changed} has changed since {out / RESULTS} was written; name another --out"
-        )
 
 
 def _collect(out: Path, by_id: Mapping[str, Trial], known: set[str], results: LineFile) -> None:
