@@ -13,6 +13,7 @@ def register() -> None:
     import scl_fairseq
     from scl_fairseq.checkpoints import (
         companions,
+        data_folder,
         loading,
         training_heads,
         training_state,
@@ -29,6 +30,7 @@ def register() -> None:
 
     loading.install()
     companions.install()
+    data_folder.install()
     training_state.install()
     training_heads.install()
     validation.install()

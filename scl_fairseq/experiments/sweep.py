@@ -14,7 +14,7 @@ from scl_fairseq.checkpoints import embedded
 from scl_fairseq.checkpoints.architecture import architecture_flags
 from scl_fairseq.experiments import trials, worker
 from scl_fairseq.experiments.earlier_results import check_same_inputs, note_of_others
-from scl_fairseq.experiments.fairseq_options import check_arguments
+from scl_fairseq.experiments.fairseq_options import OptionError, check_options
 from scl_fairseq.experiments.result_files import (
     CONFIG,
     FAILURES,
@@ -25,7 +25,7 @@ from scl_fairseq.experiments.result_files import (
     LineFile,
     exclusive,
 )
-from scl_fairseq.experiments.settings import FIRST_STAGE
+from scl_fairseq.experiments.settings import FIRST, FIRST_STAGE
 from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.trial import Encoder, Trial
 from scl_fairseq.experiments.trials import distinct_values
@@ -80,16 +80,27 @@ def plan(config: SweepConfig, on_cpu: bool) -> Plan:
     if on_cpu and any(stage.get("fp16") for stage in stages):
         raise ValueError(f"{config.source}: options.fp16: needs a GPU")
     for trial in distinct_values(planned):
-        folder = Path(TRIALS) / trial.id
-        lines = {"options or grid": trial.arguments(folder, on_cpu)}
-        if trial.first:
-            lines[FIRST_STAGE] = trial.first_arguments(folder, on_cpu)
-        for where, arguments in lines.items():
-            try:
-                check_arguments(arguments)
-            except ValueError as error:
-                raise ValueError(f"{config.source}: {where}: {error}") from None
+        _check_with_fairseq(config, trial, on_cpu)
     return Plan(config, planned)
+
+
+def _check_with_fairseq(config: SweepConfig, trial: Trial, on_cpu: bool) -> None:
+    folder = Path(TRIALS) / trial.id
+    own = (trial.options, lambda some: replace(trial, options=some).arguments(folder, on_cpu))
+    first = (trial.first, lambda some: replace(trial, first=some).first_arguments(folder, on_cpu))
+    for stage, (options, arguments_of) in {
+        "": own,
+        **({FIRST: first} if trial.first else {}),
+    }.items():
+        try:
+            check_options(options, arguments_of)
+        except OptionError as error:
+            where = config.place_of(f"{stage}{error.key}", error.value)
+            hint = f"; the criterion of this {FIRST_STAGE} is {options['criterion']}"
+            is_unknown = "unrecognized" in str(error) and stage == FIRST
+            raise ValueError(
+                f"{config.source}: {where}: {error.value}: {error}{hint if is_unknown else ''}"
+            ) from None
 
 
 def commands(planned: Plan, trial: Trial, out: Path, on_cpu: bool, keep: str) -> list[str]:

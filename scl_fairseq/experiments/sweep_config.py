@@ -70,6 +70,19 @@ class SweepConfig:
         """Keys of all grids, in the order of their first appearance."""
         return list(dict.fromkeys(key for grid in self.grids for key in grid))
 
+    def place_of(self, key: str, value: Value) -> str:
+        """Where the file says so, for messages; options of a first stage begin with its prefix."""
+        if key in self.grid_keys:
+            return f"grid.{key}"
+        option = key.removeprefix(FIRST)
+        for number, override in reversed(list(enumerate(self.overrides))):
+            where = f"overrides.{number}"
+            if key.startswith(FIRST) and (override.first_stage or {}).get(option) == value:
+                return f"{where}.{key}"
+            if option == key and override.options.get(key) == value:
+                return f"{where}.options.{key}"
+        return f"options.{option}"
+
 
 def read_config(path: Path, changes: Sequence[str] = ()) -> SweepConfig:
     """Read and check a configuration.
