@@ -96,7 +96,10 @@ def _check_with_fairseq(config: SweepConfig, trial: Trial, on_cpu: bool) -> None
             check_options(options, arguments_of)
         except OptionError as error:
             where = config.place_of(f"{stage}{error.key}", error.value)
-            hint = f"; the criterion of this {FIRST_STAGE} is {options['criterion']}"
+            hint = (
+                f"; the criterion of this {FIRST_STAGE} is {options['criterion']}, which "
+                f"{FIRST}criterion changes"
+            )
             is_unknown = "unrecognized" in str(error) and stage == FIRST
             raise ValueError(
                 f"{config.source}: {where}: {error.value}: {error}{hint if is_unknown else ''}"
