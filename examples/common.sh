@@ -5,6 +5,7 @@
 #   OUT                 folder for everything they write (outputs)
 #   set_up_glue, set_up_few_shot, share_batch, split_batch, plan_updates, run, on_cpu, test_best:
 #                       for one training
+#   options_of, is_trained: for several, one after another
 #   set_up_text, binarize_glue, draw_samples, sweep_and_report, few_shot_table: for a whole table
 #   about_embedded:     for a report on the embedded encoder
 #
@@ -36,6 +37,21 @@ case ${1:-} in --help | -h) sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit ;; esac
 PATH=$PATH:$ROOT/.venv/bin
 command -v fairseq-train >/dev/null || fail "fairseq-train was not found; 'make setup' installs it"
 
+# Of a --user-dir that it does not find, fairseq says the path and no more.
+before=
+for word; do
+    folder=$USER_DIR
+    [ "$before" != --user-dir ] || folder=$word
+    case $word in --user-dir=* | common.user_dir=*) folder=${word#*=} ;; esac
+    [ -d "$folder" ] || fail "--user-dir $folder is no folder; this plug-in is $USER_DIR"
+    before=$word
+done
+[ -d "$USER_DIR" ] || fail "$USER_DIR is no folder; the recipes run from a clone of scl-fairseq"
+# It splits the paths of data and of checkpoints there.
+for folder in "$OUT" "${DATA:-}" "${SAVE_DIR:-}" "${ROBERTA:-}"; do
+    case $folder in *:*) fail "$folder: fairseq splits paths at ':'; name another folder" ;; esac
+done
+
 # Print a command as one would type it.
 show() {
     printf '+ %s' "$1"
@@ -43,7 +59,59 @@ show() {
     printf '\n'
 }
 
-run() { show "$@"; "$@"; }
+run() { resumes_its_own "$@"; show "$@"; "$@"; }
+
+# resumes_its_own COMMAND [OPTION ...]: fairseq-train takes up what its folder holds. Refuse to take up
+# a training of other options; nothing would be trained, or half of it.
+resumes_its_own() {
+    local folder='' made_as word before=''
+    local -a line=()
+    case " $* " in
+        *' --no-last-checkpoints '*) return 0 ;; # it starts over
+        *'fairseq-train '*) ;;
+        *) return 0 ;;
+    esac
+    for word; do
+        case $before in --save-dir) folder=$word ;; esac
+        # Another place, start or number of GPUs makes no other training.
+        case $before in
+            --user-dir | --distributed-port | --distributed-world-size | --batch-size | --update-freq) ;;
+            *) line+=("$word") ;;
+        esac
+        before=$word
+    done
+    [ -n "$folder" ] || return 0
+    made_as=$(show "${line[@]}")
+    if [ -e "$folder/checkpoint_last.pt" ] && [ -e "$folder/made-as" ] &&
+        [ "$(cat "$folder/made-as")" != "$made_as" ]; then
+        fail "$folder holds a training of other options ($folder/made-as is its command);" \
+            "SAVE_DIR=... or OUT=... names another folder"
+    fi
+    mkdir -p "$folder"
+    echo "$made_as" >"$folder/made-as"
+}
+
+# options_of CRITERION [OPTION ...]: sets OWN, the options without those, and their values, that only
+# other criterions of this package have.
+options_of() {
+    local criterion=$1 has=" $1 " word is_own
+    shift
+    OWN=()
+    for word; do
+        case $word in
+            --infocse-*) has=' infocse ' ;;
+            --simcse-*) has=' simcse infocse ' ;;
+            --supcon-*) has=' supcon ' ;;
+            --scl-lambda | --scl-lambda=* | --scl-reduction | --scl-reduction=* | \
+                --freeze-encoder | --report-mcc | --report-acc-and-f1)
+                has=' sentence_prediction_scl '
+                ;;
+            --*) has=" $criterion " ;;
+        esac
+        case $has in *" $criterion "*) is_own=1 ;; *) is_own='' ;; esac
+        [ -z "$is_own" ] || OWN+=("$word")
+    done
+}
 
 # The python of the environment that fairseq-train belongs to.
 python() { "$(dirname "$(type -P fairseq-train)")/python" "$@"; }
@@ -70,6 +138,15 @@ print(embedded.ENCODER_SHA256, embedded.find_encoder())')
 about_embedded() {
     printf '\n- %s\n' "$(cd "$ROOT" && python -c 'from scl_fairseq.checkpoints import embedded
 print(embedded.ABOUT_ENCODER)')" >>"$1"
+}
+
+# is_trained FOLDER MADE-AS: whether a training has ended there; one of something else is refused.
+# FOLDER/trained has what it is of, nothing where an earlier version trained.
+is_trained() {
+    local found
+    [ -e "$1/trained" ] || return 1
+    found=$(cat "$1/trained")
+    [ "${found:-$2}" = "$2" ] || fail "$1 is of $found, and this call of $2; OUT=... names another folder"
 }
 
 # text_of TASK: the folder of a task's official files, in GLUE, of reviews in REVIEWS.
@@ -135,15 +212,19 @@ set_up_smoke_model() {
     PRECISION=(--cpu)
 }
 
-# binarize_glue TASK: the whole of a task by --split paper, as OUT/data/TASK-bin. What is there stays.
+# binarize_glue TASK: the whole of a task by --split paper, as OUT/data/TASK-bin. What is there, and
+# is not known to be made otherwise, stays.
 binarize_glue() {
-    local folder=$OUT/data/$1-bin
-    if [ -z "$SMOKE" ] && [ -e "$folder/label/test.idx" ]; then
+    local folder=$OUT/data/$1-bin made_as="made from $GLUE/$1, in $BPE of $BPE_DIR"
+    if [ -z "$SMOKE" ] && [ -e "$folder/label/test.idx" ] &&
+        [ "$(cat "$folder.made-as" 2>/dev/null || echo "$made_as")" = "$made_as" ]; then
         echo "$folder is there"
         return
     fi
+    rm -f "$folder.made-as"
     run scl-preprocess --task "$1" --data-dir "$GLUE/$1" --bpe "$BPE" --bpe-dir "$BPE_DIR" \
         --split paper --destdir "$folder"
+    echo "$made_as" >"$folder.made-as"
 }
 
 # set_up_glue TASK base|large: look for DATA, the whole of a task by --split paper, and ROBERTA.
@@ -247,6 +328,7 @@ on_cpu() {
     local workers=$1 port rank pid alive
     pids=()
     shift
+    resumes_its_own "$@"
     port=$(python -c 'import socket
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))

@@ -20,6 +20,19 @@ from typing import Any, BinaryIO
 LEFT_ALONE_SECONDS = 3600
 
 
+def check_unsplit(path: Path | str) -> None:
+    """Refuse a folder of data that fairseq would take for several.
+
+    Raises:
+        ValueError: the path as given holds what separates paths.
+    """
+    if os.pathsep in str(path):
+        raise ValueError(
+            f"{path}: fairseq splits paths of data at {os.pathsep!r}; rename the folder, or give a "
+            "relative path without it"
+        )
+
+
 def write_text(path: Path, text: str) -> None:
     r"""Write a file at once, UTF-8 with ``\n`` line ends; its folder is made if missing."""
     write_bytes(path, as_utf8(text))

@@ -14,6 +14,7 @@ def register() -> None:
     from scl_fairseq import utf8
     from scl_fairseq.checkpoints import (
         companions,
+        data_folder,
         head_training,
         layer_norms,
         loading,
@@ -34,6 +35,7 @@ def register() -> None:
         utf8.print_utf8()
     loading.install()
     companions.install()
+    data_folder.install()
     training_state.install()
     head_training.install()
     training_heads.install()

@@ -5,7 +5,8 @@
 # usage: examples/infocse/run.sh [FAIRSEQ-TRAIN OPTION ...]
 #
 # environment: the variables below, and those of train.sh; SMOKE=1 runs it small on a CPU (README.md). A
-# training that has ended is not run again; OUT is for one encoder, text, seed and set of options.
+# training that has ended is not run again; OUT is for one encoder, text, seed and set of options. An
+# option goes to all trainings, one that only InfoCSE has to those of InfoCSE.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
@@ -62,8 +63,9 @@ trained() {
     local name=$1 stage=$2 from=$3 folder=$FOLDER/runs/$1
     shift 3
     if [ ! -e "$folder/ended" ]; then
+        case $stage in simcse) options_of simcse "$@" ;; *) options_of infocse "$@" ;; esac
         STAGE=$stage FROM=$from SMOKE_FROM=$from SAVE_DIR=$folder \
-            "$ROOT/examples/infocse/train.sh" "$@"
+            "$ROOT/examples/infocse/train.sh" ${OWN[@]+"${OWN[@]}"}
         touch "$folder/ended"
     fi
     [ "$stage" = 1 ] && return

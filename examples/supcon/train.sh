@@ -2,7 +2,9 @@
 # SupCon on one few-shot sample of N examples, RoBERTa-Large: first the encoder with a projection head,
 # without a classifier, then a linear classifier on the frozen encoder.
 #
-# usage: examples/supcon/train.sh [FAIRSEQ-TRAIN OPTION OF BOTH STAGES ...]
+# usage: examples/supcon/train.sh [FAIRSEQ-TRAIN OPTION ...]
+#
+# An option is given to both stages, one that only one of their criterions has to its stage.
 #
 # environment: the variables below; SMOKE=1 runs it small on a CPU (README.md)
 set -euo pipefail
@@ -40,14 +42,16 @@ shared=(
     --max-epoch "$EPOCHS" --dropout 0.1 --attention-dropout 0.1 --seed "$SEED"
     --no-epoch-checkpoints --no-save-optimizer-state --log-format simple --log-interval 10
 )
+options_of supcon "$@"
 run fairseq-train "$DATA" --user-dir "$USER_DIR" \
     --criterion supcon --supcon-views "$VIEWS" --scl-temperature "$TAU" \
     --finetune-from-model "$ROBERTA" "${MODEL[@]}" "${shared[@]}" \
     --lr 1e-05 --weight-decay 0.1 --disable-validation --save-interval "$EPOCHS" \
-    --save-dir "$SAVE_DIR/first-stage" "$@"
+    --save-dir "$SAVE_DIR/first-stage" ${OWN[@]+"${OWN[@]}"}
+options_of sentence_prediction_scl "$@"
 run fairseq-train "$DATA" --user-dir "$USER_DIR" \
     --criterion sentence_prediction_scl --scl-lambda 0 --freeze-encoder --pooler-activation-fn linear \
     --finetune-from-model "$SAVE_DIR/first-stage/checkpoint_last.pt" "${MODEL[@]}" "${shared[@]}" \
     --lr 1e-02 --weight-decay 0.0 --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
-    --no-last-checkpoints --save-dir "$SAVE_DIR" "$@"
+    --no-last-checkpoints --save-dir "$SAVE_DIR" ${OWN[@]+"${OWN[@]}"}
 test_best "$NUM_CLASSES"

@@ -40,10 +40,11 @@ set_up_text SST-2 "${tasks[@]}"
 binarize_glue SST-2
 for lambda in 0 "$LAMBDA"; do
     folder=$OUT/transfer/sst2-lambda$lambda
-    if [ ! -e "$folder/trained" ]; then
+    made_as="$ROBERTA on SST-2, lambda $lambda, tau $TAU, seed ${SEED:-1}"
+    if ! is_trained "$folder" "$made_as"; then
         LAMBDA=$lambda TAU=$TAU GPUS=$GPUS SAVE_DIR=$folder OUT=$OUT DATA=$OUT/data/SST-2-bin \
             ROBERTA=$ROBERTA "$ROOT/examples/glue/sst2.sh"
-        touch "$folder/trained"
+        echo "$made_as" >"$folder/trained"
     fi
 done
 size=$((2 * PER_CLASS))

@@ -30,10 +30,11 @@ for size in "${sizes[@]}"; do
     checkpoints=()
     for lambda in 0 "$LAMBDA"; do
         folder=$OUT/tsne/$size-sample$SAMPLE-lambda$lambda
-        if [ ! -e "$folder/trained" ]; then
+        made_as="$ROBERTA on $data, lambda $lambda, tau ${TAU:-0.3}, seed ${SEED:-1}${*:+, $*}"
+        if ! is_trained "$folder" "$made_as"; then
             TASK=SST-2 N=$size LAMBDA=$lambda SAVE_DIR=$folder OUT=$OUT DATA=$data ROBERTA=$ROBERTA \
                 "$ROOT/examples/$recipe" "$@"
-            touch "$folder/trained"
+            echo "$made_as" >"$folder/trained"
         fi
         checkpoints+=("$folder/checkpoint_best.pt")
     done

@@ -248,6 +248,7 @@ def _tsne(options: argparse.Namespace) -> Figure:
 
 def _of_results(options: argparse.Namespace) -> Figure:
     from scl_fairseq.experiments import published, result_figures
+    from scl_fairseq.experiments.outside_grid import told_apart
     from scl_fairseq.experiments.result_places import (
         BATCH_SIZE,
         find_place,
@@ -256,7 +257,7 @@ def _of_results(options: argparse.Namespace) -> Figure:
     )
     from scl_fairseq.experiments.results import join, read_results
 
-    parts = [read_results(path) for path in options.results]
+    parts = told_apart([read_results(path) for path in options.results])
     results, failures = join(parts)
     if not results:
         failed = f"; {len(failures)} failed" if failures else ""

@@ -20,6 +20,7 @@ from scl_fairseq.cli.task_options import (
 )
 from scl_fairseq.data.choices import GLUE, ON_LONG, SPLITS, TRUNCATE
 from scl_fairseq.data.tasks import LINES, Task
+from scl_fairseq.files import check_unsplit
 from scl_fairseq.text.choices import BPES
 
 PROG = "scl-preprocess"
@@ -89,6 +90,7 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
     options = _parser().parse_args(argv)
+    check_unsplit(options.destdir)
     task = _task_of(options)
 
     from scl_fairseq.data.encode import Settings

@@ -9,15 +9,9 @@ import os
 import stat
 import sys
 import warnings
-<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-=======
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
->>>>>>> tables
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from scl_fairseq.cli.common import Parser, byte_bar
 from scl_fairseq.cli.task_options import add_table_options, positive, refuse
@@ -30,17 +24,12 @@ if TYPE_CHECKING:
     from scl_fairseq.data.text_tables import TableOptions
     from scl_fairseq.inference.hub import SentenceModel
 
-<<<<<<< HEAD
 Block = Sequence[tuple[str, ...]]
 Found = TypeVar("Found")
 
+TABLE_OPTIONS = ("sentence_columns", "columns", "quoting")
 SPLIT_HELP = (
     "of the data, as fairseq names it (test; valid where there is no test set that can be scored)"
-=======
-TABLE_OPTIONS = ("sentence_columns", "columns", "quoting")
-CHECKPOINT_HELP = (
-    "that fairseq-train wrote, or a folder with checkpoint_best.pt, model.pt or checkpoint_last.pt"
->>>>>>> tables
 )
 
 
@@ -67,6 +56,19 @@ def add_model_options(parser: Parser) -> None:
         help="sentences times longest length of a batch (1024, on a GPU 16384)",
     )
     add_text_options(parser)
+    table = parser.add_argument_group(
+        "an --input that is a table",
+        "A .tsv is one if an option below is given, or its first line has the names of sentence\n"
+        "columns; otherwise its lines are sentences, or two with a tab between them.",
+    )
+    table.add_argument(
+        "--sentence-columns",
+        nargs="+",
+        metavar="NAME",
+        help="column of the sentence, or two for pairs (those of the training; else sentence, "
+        "text, or sentence1 and sentence2)",
+    )
+    add_table_options(table)
 
 
 def add_text_options(parser: Parser, data_dir: bool = True) -> None:
@@ -83,19 +85,6 @@ def add_text_options(parser: Parser, data_dir: bool = True) -> None:
         )
     where.add_argument("--bpe", choices=BPES, help="encoding of the sentences")
     where.add_argument("--bpe-dir", type=Path, metavar="DIR", help="the encoding's files")
-    table = parser.add_argument_group(
-        "an --input that is a table",
-        "A .tsv is one if an option below is given, or its first line has the names of sentence\n"
-        "columns; otherwise its lines are sentences, or two with a tab between them.",
-    )
-    table.add_argument(
-        "--sentence-columns",
-        nargs="+",
-        metavar="NAME",
-        help="column of the sentence, or two for pairs (those of the training; else sentence, "
-        "text, or sentence1 and sentence2)",
-    )
-    add_table_options(table)
 
 
 @contextlib.contextmanager
@@ -203,11 +192,11 @@ def run_blocks(
         run: the model.
         blocks: of lines.
         options: of the command.
-        end: what becomes of the output where the model breaks down; ``{}`` is the last line of the
+        end: what becomes of the output where the model breaks down; ``{}`` is the last row of the
             block before.
 
     Raises:
-        ValueError: outputs for a line are not finite.
+        ValueError: outputs for a row are not finite.
     """
     lines = 0
     for block in blocks:
@@ -216,7 +205,7 @@ def run_blocks(
         except NotFiniteError as error:
             kind = f" in {options.dtype}" if options.dtype else ""
             raise ValueError(
-                f"{options.checkpoint}: what the model makes of line {lines + error.index + 1} is "
+                f"{options.checkpoint}: what the model makes of row {lines + error.index + 1} is "
                 f"not finite{kind}: its training has diverged, or numbers are too large for its "
                 f"--dtype; {end.format(lines)}"
             ) from error

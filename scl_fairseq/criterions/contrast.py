@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.workers import Workers
 from scl_fairseq.distributed import Gathered
 from scl_fairseq.losses.multi_view import with_memory
+
+logger = logging.getLogger(__name__)
 
 NOBODYS = -1  # label of keys that are no anchor's positives
 
@@ -61,6 +64,8 @@ class Contrast:
         self._queue = KeyQueue(cfg.scl_queue_size) if cfg.scl_queue_size else None
         self._momentum = MomentumCopy(cfg.scl_momentum) if cfg.scl_momentum else None
         self._reader = reader
+        self._task, self._queue_size = task, cfg.scl_queue_size
+        self._is_checked = False
 
     def __call__(
         self,
@@ -92,10 +97,25 @@ class Contrast:
             if labels is None:
                 memory = torch.cat([keys.to(memory.dtype), memory])
                 memory_labels = torch.cat([key_labels, memory_labels])
+        self._warn_of_own_keys(len(keys) * views / len(batch.rows))
         if labels is None:
             key_labels = torch.full_like(key_labels, NOBODYS)
         joined, joined_labels = with_memory(batch.rows, batch.labels, memory, memory_labels)
         return ContrastSet(joined, joined_labels, batch.own, len(batch.rows), keys, key_labels)
+
+    def _warn_of_own_keys(self, keys_per_sentence: float) -> None:
+        """Say once, before the first update, that a queue is longer than an epoch."""
+        if self._is_checked:
+            return
+        self._is_checked = True
+        sets = self._task.datasets
+        size = sum(len(sets[name]) for name in sets if name.startswith("train"))
+        if size and self._queue_size >= keys_per_sentence * size:
+            logger.warning(
+                "--scl-queue-size %d is no smaller than an epoch, %d keys of %d training "
+                "sentences: each sentence is contrasted with its own keys of earlier epochs",
+                self._queue_size, keys_per_sentence * size, size,
+            )  # fmt: skip
 
     def remember(self, contrast: ContrastSet) -> None:
         """Queue the keys of a batch whose loss is known."""

@@ -98,16 +98,10 @@ class Manifest:
     def as_json(self) -> str:
         """Text of the file."""
         values = asdict(self)
-<<<<<<< HEAD
-        if self.augmentation is None:
-            del values[AUGMENTATION]
-        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-=======
         for name in OPTIONAL:
             if values[name] is None:
                 del values[name]
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
->>>>>>> tables
+        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def find_task(self) -> Task:
         """The task that the sample is of.

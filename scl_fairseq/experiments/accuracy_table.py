@@ -32,6 +32,7 @@ from scl_fairseq.experiments.selection import (
     Row,
     rule,
 )
+from scl_fairseq.experiments.settings import OUTSIDE
 from scl_fairseq.experiments.tables import NOTHING, Column, Entry, Table
 
 
@@ -59,9 +60,9 @@ def accuracy_table(
             place = {**row.place, NOISE.axis: AVERAGE}
             augmented = [one for one in _of_task(row, rows) if one.place[NOISE.axis]]
             lines.append(_average(augmented, axes, place, top, of_loss, beside))
-    if published is GLUE and [str(row.place["task"]).casefold() for row in rows] == [
-        task.casefold() for task in GLUE.tasks
-    ]:
+    is_of_one = len({row.place.get(OUTSIDE) for row in rows}) == 1
+    of_tasks = [str(row.place["task"]).casefold() for row in rows]
+    if published is GLUE and is_of_one and of_tasks == [task.casefold() for task in GLUE.tasks]:
         lines.append(_average(rows, axes, {"task": AVERAGE}, top, of_loss, beside))
     differences = "Differences: the others"
     if len(compared) == 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.experiments import worker, worker_pool
+from scl_fairseq.experiments.own_package import python_code
 from scl_fairseq.experiments.worker_pool import Slot, make_slots, visible_gpus
 from scl_fairseq.files import write_text
 
@@ -99,9 +100,15 @@ class Resources:
 
         try:
             with executor.batch():
-                return [executor.submit(run_job, chunk, self) for chunk in chunks]
+                return [executor.submit(exec, code, {}) for code in map(self._job, chunks)]
         except submitit.core.utils.FailedJobError as error:
             raise ValueError(f"--cluster {self.cluster}: {error}") from None
+
+    def _job(self, chunk: list[Mapping[str, Any]]) -> str:
+        # As text: a pickled function of this package would be looked for in the job's folder first.
+        values = {**vars(self), "folder": str(self.folder)}
+        call = f"run_job({json.dumps(chunk)!r}, {json.dumps(values)!r})"
+        return python_code(f"from scl_fairseq.experiments.cluster import run_job; {call}")
 
     def _refuse_while_jobs_run(self) -> None:
         path = self.folder / JOBS
@@ -199,8 +206,11 @@ def _lost(task: Mapping[str, Any], job: Any) -> dict[str, Any]:
     }
 
 
-def run_job(tasks: Sequence[Mapping[str, Any]], resources: Resources) -> None:
+def run_job(tasks_json: str, resources_json: str) -> None:
     """What a job does: its trials in warm processes, results and failures as files."""
+    tasks = json.loads(tasks_json)
+    values = json.loads(resources_json)
+    resources = Resources(**{**values, "folder": Path(values["folder"])})
     folders = {task["trial"]: Path(task["folder"]) for task in tasks}
 
     def on_event(event: Mapping[str, Any]) -> None:

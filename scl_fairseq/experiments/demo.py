@@ -17,7 +17,7 @@ from scl_fairseq.data.preprocess import preprocess
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.experiments import tables, training
 from scl_fairseq.experiments.demo_runs import TASK, DemoSettings, Run, load, plan, train_all
-from scl_fairseq.files import write_text
+from scl_fairseq.files import check_unsplit, write_text
 
 CLASS_NAMES = ("negative", "positive")
 ABOUT_SYNTHETIC = (
@@ -65,6 +65,7 @@ def run_demo(settings: DemoSettings) -> Path:
 
 def _claim(out: Path) -> None:
     """Mark the folder as a demo's; another folder that is not empty is left alone."""
+    check_unsplit(training.short_path(out))
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise ValueError(f"--out {out} holds something else; name a new or an empty folder")
     write_text(out / MARK, "Written by the demo of scl-fairseq, which replaces what is here.\n")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
 from scl_fairseq.experiments.accuracy_table import accuracy_table
+from scl_fairseq.experiments.outside_grid import told_apart
 from scl_fairseq.experiments.published import (
     NONE,
     TABLES,
@@ -33,7 +34,7 @@ from scl_fairseq.experiments.selection import (
     choose_rows,
     make_cells,
 )
-from scl_fairseq.experiments.settings import SYSTEM, canonical
+from scl_fairseq.experiments.settings import OUTSIDE, SYSTEM, canonical
 from scl_fairseq.experiments.settings import settings as settings_of
 from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.tables import Table
@@ -91,12 +92,13 @@ def build(parts: Sequence[Results], settings: ReportSettings) -> Report:
             not one of the paper's.
         OSError: predictions cannot be read.
     """
+    published = _published(settings.published, [part.config for part in parts])
+    parts = told_apart(parts, [published.axis] if published and published.axis else ())
+    configs = [part.config for part in parts]
     results, failures = join(parts)
     if not results:
         failed = f"; {len(failures)} failed" if failures else ""
         raise ValueError(f"no finished trial in {parts[0].folder}{failed}")
-    configs = [part.config for part in parts]
-    published = _published(settings.published, configs)
     top = settings.top or (published.top if published else DEFAULT_TOP)
     axes = _axes(published, configs)
     rows = choose_rows(
@@ -192,6 +194,12 @@ def _summary(parts: Sequence[Results]) -> list[str]:
     if mixed:
         lines.append(
             f"More than one {', '.join(mixed)}: differences between trials may come from there."
+        )
+    outside = sorted({str(one.setting[OUTSIDE]) for one in results if OUTSIDE in one.setting})
+    if outside:
+        lines.append(
+            f"Settings outside the grid differ ({'; '.join(outside)}): trials compete and are "
+            "compared only with those of the same settings."
         )
     if any(part.config is None for part in parts):
         lines.append(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from scl_fairseq.experiments.result_files import CONFIG, FAILURES, LOG, RESULTS
-from scl_fairseq.experiments.settings import DATA_KEYS, SYSTEM, canonical
+from scl_fairseq.experiments.settings import DATA_KEYS, OUTSIDE, SYSTEM, canonical
 from scl_fairseq.experiments.settings import settings as settings_of
 from scl_fairseq.experiments.sweep_config import SweepConfig, read_config
 
@@ -193,6 +193,8 @@ def join(parts: Sequence[Results]) -> tuple[tuple[Result, ...], tuple[Failure, .
 def data_keys(configs: Iterable[SweepConfig | None]) -> tuple[str, ...]:
     """The keys of a setting that name its data: task, N, sample, and others in ``data: ...{key}``.
 
+    The last one is what tells trials apart that may not be compared.
+
     Raises:
         ValueError: a data template is malformed.
     """
@@ -205,7 +207,7 @@ def data_keys(configs: Iterable[SweepConfig | None]) -> tuple[str, ...]:
         except ValueError as error:
             raise ValueError(f"{config.source}: data: {error}") from error
         keys |= dict.fromkeys(name for _, name, _, _ in parsed if name)
-    return tuple(keys)
+    return (*keys, OUTSIDE)
 
 
 def _check_together(results: Sequence[Result], configs: Sequence[SweepConfig | None]) -> None:
@@ -213,7 +215,7 @@ def _check_together(results: Sequence[Result], configs: Sequence[SweepConfig | N
 
     Where a config says that CE and CE+SCL start from checkpoints of their own, one for each.
     """
-    keys = data_keys(configs)
+    keys = tuple(key for key in data_keys(configs) if key != OUTSIDE)
     if None in configs:  # which keys name the data is unknown
         in_grids = sorted({key for result in results for key in result.grid_keys})
         keys = tuple(dict.fromkeys([*keys, *in_grids]))

@@ -17,6 +17,8 @@ Setting = dict[str, Value]
 # They name the data. noise is the sampling temperature of an augmented training set, 0 for the
 # original.
 DATA_KEYS = ("task", "N", "noise", "sample")
+# What a report adds to settings of trials that may not be compared (see outside_grid).
+OUTSIDE = "outside-grid"
 # A name for what overrides make of a trial. Every other key is a fairseq option.
 SYSTEM = "system"
 # A training from whose last weights the trial starts, and what its options have before them.
@@ -54,32 +56,35 @@ def settings(config: SweepConfig) -> list[Setting]:
     """
     found: dict[tuple, Setting] = {}
     for grid in config.grids:
-        of_this_grid = {identity(setting): setting for setting in _expand(config, grid)}
+        of_this_grid = {identity(setting): setting for setting in expand(config, grid)}
         for key, setting in of_this_grid.items():
             if key in found:
                 named = ", ".join(f"{name}={setting[name]}" for name in grid if name in setting)
                 raise ValueError(f"{config.source}: grid: duplicate trial {named}")
             found[key] = setting
-    return list(found.values())
+    marked = {OUTSIDE: config.outside} if config.outside else {}
+    return [{**setting, **marked} for setting in found.values()]
 
 
-def _expand(config: SweepConfig, grid: Mapping[str, Sequence[Value]]) -> Iterator[Setting]:
+def expand(config: SweepConfig, grid: Mapping[str, Sequence[Value]]) -> Iterator[Setting]:
+    """The settings of a grid's combinations; of equal ones each."""
     for values in itertools.product(*grid.values()):
         chosen: Setting = {**dict(zip(grid, values, strict=True)), **config.options}
-        base = _without_inert(chosen)
+        base = without_inert(chosen)
         setting = {key: value for key, value in base.items() if not key.startswith(FIRST)}
         of_first = first_stage(chosen)
         stages = [of_first] if of_first else []
         for override in config.overrides:
             if override.applies_to(base):
                 # One may set lambda, which decides what is inert.
-                setting = _without_inert({**setting, **override.options})
+                setting = without_inert({**setting, **override.options})
                 stages += [] if override.first_stage is None else [override.first_stage]
         found = {key: value for key, value in setting.items() if value is not None}
         yield {**found, **(_prefixed(chosen, stages) if stages else {})}
 
 
-def _without_inert(setting: Setting) -> Setting:
+def without_inert(setting: Mapping[str, Value]) -> Setting:
+    """A setting without what does nothing at its lambda."""
     inert = _INERT if setting.get("scl-lambda") == CE_LAMBDA else ()
     return {key: value for key, value in setting.items() if key not in inert}
 

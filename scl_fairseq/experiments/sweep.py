@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from scl_fairseq.checkpoints import embedded
 from scl_fairseq.checkpoints.architecture import architecture_flags
 from scl_fairseq.experiments import trials, worker
-from scl_fairseq.experiments.fairseq_options import check_arguments
+from scl_fairseq.experiments.earlier_results import check_same_inputs, note_of_others
+from scl_fairseq.experiments.fairseq_options import OptionError, check_options
 from scl_fairseq.experiments.result_files import (
     CONFIG,
     FAILURES,
@@ -24,7 +25,7 @@ from scl_fairseq.experiments.result_files import (
     LineFile,
     exclusive,
 )
-from scl_fairseq.experiments.settings import FIRST_STAGE, identity
+from scl_fairseq.experiments.settings import FIRST, FIRST_STAGE
 from scl_fairseq.experiments.sweep_config import EMBEDDED, SweepConfig
 from scl_fairseq.experiments.trial import Encoder, Trial
 from scl_fairseq.experiments.trials import distinct_values
@@ -38,6 +39,9 @@ OnEvent = Callable[[Mapping[str, Any]], None]
 
 class Watcher(Protocol):
     """Is told how a sweep goes on."""
+
+    def note(self, text: str) -> None:
+        """Something to know before it starts."""
 
     def start(self, trials: Sequence[Trial], known: Sequence[Mapping[str, Any]]) -> None:
         """All trials, and the results that are there already."""
@@ -76,16 +80,30 @@ def plan(config: SweepConfig, on_cpu: bool) -> Plan:
     if on_cpu and any(stage.get("fp16") for stage in stages):
         raise ValueError(f"{config.source}: options.fp16: needs a GPU")
     for trial in distinct_values(planned):
-        folder = Path(TRIALS) / trial.id
-        lines = {"options or grid": trial.arguments(folder, on_cpu)}
-        if trial.first:
-            lines[FIRST_STAGE] = trial.first_arguments(folder, on_cpu)
-        for where, arguments in lines.items():
-            try:
-                check_arguments(arguments)
-            except ValueError as error:
-                raise ValueError(f"{config.source}: {where}: {error}") from None
+        _check_with_fairseq(config, trial, on_cpu)
     return Plan(config, planned)
+
+
+def _check_with_fairseq(config: SweepConfig, trial: Trial, on_cpu: bool) -> None:
+    folder = Path(TRIALS) / trial.id
+    own = (trial.options, lambda some: replace(trial, options=some).arguments(folder, on_cpu))
+    first = (trial.first, lambda some: replace(trial, first=some).first_arguments(folder, on_cpu))
+    for stage, (options, arguments_of) in {
+        "": own,
+        **({FIRST: first} if trial.first else {}),
+    }.items():
+        try:
+            check_options(options, arguments_of)
+        except OptionError as error:
+            where = config.place_of(f"{stage}{error.key}", error.value)
+            hint = (
+                f"; the criterion of this {FIRST_STAGE} is {options['criterion']}, which "
+                f"{FIRST}criterion changes"
+            )
+            is_unknown = "unrecognized" in str(error) and stage == FIRST
+            raise ValueError(
+                f"{config.source}: {where}: {error.value}: {error}{hint if is_unknown else ''}"
+            ) from None
 
 
 def commands(planned: Plan, trial: Trial, out: Path, on_cpu: bool, keep: str) -> list[str]:
@@ -127,7 +145,11 @@ def run_sweep(
         results = LineFile(out / RESULTS)
         failures = LineFile(out / FAILURES)
         by_id = {trial.id: trial for trial in planned.trials}
-        _check_same_inputs(results.records, planned.trials, out)
+        others = [record for record in results.records if record["trial"] not in by_id]
+        check_same_inputs(planned.config, planned.trials, others, out)
+        note = note_of_others(planned.config, others, out)
+        if note:
+            watcher.note(note)
         known = {record["trial"] for record in results.records}
         _collect(out, by_id, known, results)
         if planned.config.encoder == EMBEDDED:
@@ -169,22 +191,6 @@ def _claim(out: Path) -> None:
     if out.exists() and not is_ours and any(out.iterdir()):
         raise ValueError(f"--out {out} holds something else; name a new or an empty folder")
     out.mkdir(parents=True, exist_ok=True)
-
-
-def _check_same_inputs(
-    records: Sequence[Mapping[str, Any]], planned: Sequence[Trial], out: Path
-) -> None:
-    """Results of one setting from two versions of the data would be mixed up."""
-    settings = {identity(trial.setting): trial for trial in planned}
-    for record in records:
-        trial = settings.get(identity(record["setting"]))
-        if trial is None or trial.id == record["trial"]:
-            continue
-        is_data = record["data"]["sha256"] != trial.data.sha256
-        changed = f"{trial.data.folder}" if is_data else "the pre-trained checkpoint"
-        raise ValueError(
-            f"{changed} has changed since {out / RESULTS} was written; name another --out"
-        )
 
 
 def _collect(out: Path, by_id: Mapping[str, Trial], known: set[str], results: LineFile) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +16,19 @@ from scl_fairseq.experiments.settings import (
     SYSTEM,
     canonical,
 )
+
+# Numbers that training would fail on, or take in silence: what they must be, by the option's name.
+_ABOVE_0 = ("lr", "adam-eps", "max-update", "total-num-update", "update-freq", "max-tokens")
+_FROM_0 = ("clip-norm", "warmup-updates", "weight-decay")
+_SHARES = (
+    *("dropout", "attention-dropout", "activation-dropout", "pooler-dropout"),
+    *("encoder-layerdrop", "label-smoothing"),
+)
+_RANGES = {
+    **dict.fromkeys(_ABOVE_0, ("a number greater than 0", lambda number: number > 0)),
+    **dict.fromkeys(_FROM_0, ("a number from 0", lambda number: number >= 0)),
+    **dict.fromkeys(_SHARES, ("a number from 0 to below 1", lambda number: 0 <= number < 1)),
+}
 
 Fail = Callable[[str, str], None]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
@@ -84,6 +99,17 @@ def _check_key(key: str, where: str, fail: Fail) -> None:
 
 
 def _check_value(key: str, value: Any, where: str, fail: Fail) -> None:
+    if not isinstance(value, (str, int, float, bool, type(None))):
+        fail(where, f"expected a number, text, true or false, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        fail(where, f"expected a finite number, got {value!r}")
+    kind, number, _ = canonical(value)
+    if key in _RANGES and kind == 0 and not _RANGES[key][1](number):
+        fail(where, f"expected {_RANGES[key][0]}, got {value!r}")
+    if key == "lr" and (value is None or isinstance(value, bool)):  # or fairseq's default, 0.25
+        fail(where, f"expected {_RANGES[key][0]}, got {value!r}")
+    if key == "adam-betas" and not _is_pair(value):
+        fail(where, f'expected two numbers below 1, such as "(0.9,0.98)", got {value!r}')
     if key == "scl-lambda" and not (is_number(value) and 0 <= value <= 1):
         fail(where, f"expected a number from 0 to 1, got {value!r}")
     if key == "scl-lambda" and value == 1 and "grid." not in where and FIRST not in where:
@@ -100,6 +126,18 @@ def _check_value(key: str, value: Any, where: str, fail: Fail) -> None:
         fail(where, f"expected a name, got {value!r}")
     if key == "criterion" and value == FIRST_CRITERION and FIRST not in where:
         fail(where, f"{value} has no accuracy to select on; it is the criterion of a first-stage")
+
+
+def _is_pair(value: Any) -> bool:
+    try:
+        pair = ast.literal_eval(str(value))
+    except (ValueError, SyntaxError):
+        return False
+    return (
+        isinstance(pair, tuple)
+        and len(pair) == 2
+        and all(is_number(n) and 0 <= n < 1 for n in pair)
+    )
 
 
 def is_number(value: Any) -> bool:

@@ -49,6 +49,8 @@ class SweepConfig:
         options, overrides: what is the same for all trials, and for some.
         source: the file, for messages.
         values: all of it as read, to keep beside the results.
+        outside: what tells its trials from others that they may not be compared with, in words;
+            empty where there are no others.
     """
 
     name: str
@@ -61,11 +63,25 @@ class SweepConfig:
     overrides: tuple[Override, ...]
     source: str
     values: Mapping[str, Any]
+    outside: str = ""
 
     @property
     def grid_keys(self) -> list[str]:
         """Keys of all grids, in the order of their first appearance."""
         return list(dict.fromkeys(key for grid in self.grids for key in grid))
+
+    def place_of(self, key: str, value: Value) -> str:
+        """Where the file says so, for messages; options of a first stage begin with its prefix."""
+        if key in self.grid_keys:
+            return f"grid.{key}"
+        option = key.removeprefix(FIRST)
+        for number, override in reversed(list(enumerate(self.overrides))):
+            where = f"overrides.{number}"
+            if key.startswith(FIRST) and (override.first_stage or {}).get(option) == value:
+                return f"{where}.{key}"
+            if option == key and override.options.get(key) == value:
+                return f"{where}.options.{key}"
+        return f"options.{option}"
 
 
 def read_config(path: Path, changes: Sequence[str] = ()) -> SweepConfig:

@@ -37,6 +37,10 @@ class SweepDisplay:
         if self._live is not None:
             self._live.stop()
 
+    def note(self, text: str) -> None:
+        """Print it."""
+        self._print(text)
+
     def start(self, trials: Sequence[Trial], known: Sequence[Mapping[str, Any]]) -> None:
         """Begin to show."""
         self._total, self._found = len(trials), len(known)

@@ -53,8 +53,13 @@ def schedule(
         raise ValueError(f"{source}: {where}.update-freq: warmup-ratio needs one number")
     batches = math.ceil(num_examples / options["batch-size"])
     updates = options["max-epoch"] * math.ceil(batches / update_freq)
+    return of_ratio(options.get("lr-scheduler"), warmup_ratio, updates)
+
+
+def of_ratio(scheduler: Value, warmup_ratio: float, updates: int) -> Setting:
+    """Scheduler and warm-up of so many updates."""
     return {
-        "lr-scheduler": options.get("lr-scheduler", "polynomial_decay"),
+        "lr-scheduler": scheduler or "polynomial_decay",
         "total-num-update": updates,
         "warmup-updates": round(warmup_ratio * updates),
     }

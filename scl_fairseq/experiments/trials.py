@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scl_fairseq.checkpoints.architecture import architecture_flags
 from scl_fairseq.data.binarized import BinarizedData, open_binarized
+from scl_fairseq.experiments.fairseq_options import CHOICES
 from scl_fairseq.experiments.settings import (
     DATA_KEYS,
     FIRST,
@@ -21,12 +22,12 @@ from scl_fairseq.experiments.settings import (
     settings,
 )
 from scl_fairseq.experiments.sweep_config import SweepConfig
+from scl_fairseq.experiments.training import short_path
 from scl_fairseq.experiments.trial import ENCODER_OPTION, SEPARATOR, Encoder, Trial
 from scl_fairseq.experiments.trial_schedule import check_complete, schedule
-from scl_fairseq.files import file_sha256
+from scl_fairseq.files import check_unsplit, file_sha256
 
 SPLITS = ("train", "valid", "test")
-CHOICES = ("arch", "criterion", "optimizer", "lr-scheduler")  # each has options of its own
 # What a fine-tuning of the paper's kind needs and a configuration may leave out.
 DEFAULTS: dict[str, Value] = {
     "criterion": "sentence_prediction_scl",
@@ -72,6 +73,7 @@ def _data(config: SweepConfig, setting: Setting, opened: dict[str, BinarizedData
     path = _filled(config.data, setting, f"{config.source}: data")
     if path not in opened:
         try:
+            check_unsplit(short_path(Path(path)))
             opened[path] = open_binarized(Path(path), SPLITS)
         except (ValueError, OSError) as error:
             raise ValueError(f"{config.source}: data: {error}") from None

@@ -1,4 +1,4 @@
-"""A process that runs trials one after another: ``python -m scl_fairseq.experiments.worker``.
+"""A process that runs trials one after another: ``worker_pool`` starts it.
 
 It reads a task, a JSON object a line, from standard input and answers with events, JSON a line, on
 what was standard output when it started; all that fairseq prints goes to the trial's log. When
@@ -209,7 +209,3 @@ def _peak_memory() -> int | None:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     return None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

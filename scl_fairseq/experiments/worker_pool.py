@@ -18,6 +18,9 @@ from typing import Any
 
 from scl_fairseq import utf8
 from scl_fairseq.experiments import worker
+from scl_fairseq.experiments.own_package import python_code
+
+WORKER = "from scl_fairseq.experiments.worker import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class _Worker:
         if self._is_closed:
             raise OSError("the sweep has ended")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "scl_fairseq.experiments.worker"],
+            [sys.executable, "-c", python_code(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

@@ -130,12 +130,8 @@ def _is_texts(value: Any) -> bool:
 _RIGHT = {
     "task": _is_name,
     "labels": _is_texts,
-<<<<<<< HEAD
     "num_inputs": lambda value: value in (1, 2, 3) and not isinstance(value, bool),
-=======
     "sentence_columns": _is_texts,
-    "num_inputs": lambda value: value in (1, 2, 3),
->>>>>>> tables
     "bpe": _is_name,
     "sha256": lambda value: isinstance(value, dict) and _is_texts(list(value.values())),
 }

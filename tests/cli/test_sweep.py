@@ -402,6 +402,62 @@ def test_changed_data_is_not_mixed_in(whole, data, tmp_path, capsys):
     assert (copy / "results.jsonl").read_bytes() == before
 
 
+def test_other_settings_in_the_same_folder_are_other_trials(whole, tmp_path, capsys):
+    """None is taken for done, none is lost, and the report sets none beside another."""
+    from scl_fairseq.cli import report
+
+    path, out, _ = whole
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    how = ["--workers", 2, "--threads", 1, "--set", "options.max-epoch=1"]
+    stdout, err = finished(path, "--out", copy, *how, "--set", "grid.scl-lambda=[0]")
+    assert "2 of 2 trials have a result" in stdout
+    assert "have a result already" not in err
+    assert "has 4 results of other settings outside the grid (max-epoch): they stay" in err
+    assert sorted(r["setting"]["max-epoch"] for r in results(copy)) == [1, 1, 3, 3, 3, 3]
+    assert report.main([str(copy), "--resamples", "10", "--format", "csv"]) == 0
+    said = capsys.readouterr().out
+    assert "Settings outside the grid differ (max-epoch 1; max-epoch 3)" in said
+    means = {
+        epochs: [r["test_accuracy"] for r in results(copy) if r["setting"]["max-epoch"] == epochs
+                 and r["setting"]["scl-lambda"] == 0]
+        for epochs in (1, 3)
+    }  # fmt: skip
+    for epochs, found in means.items():
+        (line,) = [x for x in said.splitlines() if f"max-epoch {epochs}," in x][:1]
+        assert f"{sum(found) / len(found):g}"[:5] in line
+
+
+@pytest.mark.parametrize("changes", [["options.max-epoch=1"], ["options.lr=0.5"]])
+def test_changed_data_is_refused_whatever_else_changes(changes, whole, data, tmp_path, capsys):
+    path, out, _ = whole
+    copy, moved = tmp_path / "out", tmp_path / "data"
+    shutil.copytree(out, copy)
+    shutil.copytree(data, moved)
+    binarised = moved / "SST-2" / "0" / "input0" / "train.bin"
+    binarised.write_bytes(binarised.read_bytes()[::-1])
+    changes = [*changes, f"data={moved}/{{task}}/{{sample}}"]
+    sets = [word for change in changes for word in ("--set", change)]
+    assert main([str(path), "--out", str(copy), "--cpu", *sets]) == 2
+    assert "has changed since" in capsys.readouterr().err
+    assert len(results(copy)) == 4
+
+
+def test_another_encoder_is_refused_whatever_else_changes(whole, tiny, tmp_path, capsys):
+    import torch
+
+    path, out, _ = whole
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    state = torch.load(tiny.encoder / "model.pt", weights_only=False)
+    next(iter(state["model"].values())).mul_(2)
+    torch.save(state, tmp_path / "other.pt")
+    sets = ["--set", f"options.finetune-from-model={tmp_path}/other.pt"]
+    sets += ["--set", "options.max-epoch=1"]
+    assert main([str(path), "--out", str(copy), "--cpu", *sets]) == 2
+    assert "the pre-trained checkpoint has changed since" in capsys.readouterr().err
+
+
 def test_moved_data_is_the_same_data(whole, data, tmp_path):
     path, out, _ = whole
     shutil.copytree(data, tmp_path / "data")

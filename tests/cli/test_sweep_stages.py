@@ -164,7 +164,19 @@ def test_a_first_stage_that_fails_is_told_and_leaves_nothing(tiny, tmp_path):
 
 def test_options_of_a_first_stage_are_checked_before_it_starts(tiny, tmp_path, capsys):
     for first, message in (
-        ({"supcon-wiews": 2}, "first-stage: unrecognized arguments: --supcon-wiews"),
+        (
+            {"supcon-wiews": 2},
+            "first-stage.supcon-wiews: 2: unrecognized arguments: --supcon",
+        ),
+        (
+            {"freeze-encoder": True},
+            "first-stage.freeze-encoder: True: unrecognized arguments: --freeze-encoder; the "
+            "criterion of this first-stage is supcon, which first-stage.criterion changes",
+        ),
+        (
+            {"supcon-views": "x"},
+            "first-stage.supcon-views: x: argument --supcon-views: inval",
+        ),
         ({"fp16": True}, "options.fp16: needs a GPU"),
         ({"update-freq": "4,2"}, "first-stage.update-freq: warmup-ratio needs one number"),
     ):

@@ -28,6 +28,24 @@ def test_logs_every_metric_of_the_contract(finished):
     assert "_counts" not in output.split("| model", 1)[-1]
 
 
+def test_the_logged_parts_make_the_logged_loss(train, tmp_path):
+    """As README.md has it: with a sum the part of SCL counts as often as its batch has rows."""
+    for reduction, rows in (("mean", 1), ("sum", 8)):  # batches of 8
+        options = ["--scl-reduction", reduction, "--scl-lambda", 0.3, "--no-save", "--max-epoch", 1]
+        # Of a sum, what fairseq rounds counts eight times too.
+        output = train(tmp_path / reduction, *options).stdout
+        logs = [output.partition("| train |")[2].splitlines()[0]]
+        logs += [line for line in output.splitlines() if "| valid |" in line]
+        found = 0
+        for log in logs:
+            (loss,), (ce,), (scl,) = (runs.logged(log, n) for n in ("loss", "ce_loss", "scl_loss"))
+            if "valid" in log and reduction == "sum":
+                continue  # its last batch is smaller
+            assert loss == pytest.approx(0.7 * ce + 0.3 * rows * scl, abs=1e-3 * (rows + 1))
+            found += 1
+        assert found >= 1
+
+
 def test_training_lowers_both_losses(train, tmp_path):
     no_dropout = ["--dropout", 0, "--attention-dropout", 0]
     output = train(tmp_path, *no_dropout, "--scl-lambda", 0.5, "--max-epoch", 12, "--no-save")
@@ -155,3 +173,24 @@ model:
     log = output + "".join(path.read_text() for path in tmp_path.rglob("hydra_train.log"))
     assert "done training" in log
     assert runs.logged(log, "scl_loss")
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "is_told"),
+    [
+        (63, [], False),
+        (64, [], True),
+        (128, ["--criterion", "supcon", "--supcon-views", 2], True),
+        (127, ["--criterion", "supcon", "--supcon-views", 2], False),
+    ],
+)
+def test_a_queue_as_long_as_the_training_set_is_told(tiny, tmp_path, size, options, is_told):
+    """Of 64 sentences, each with as many keys as it has views."""
+    criterion = options[1] if options else "sentence_prediction_scl"
+    limit = ["--scl-queue-size", size, "--max-update", 2, "--no-save", "--disable-validation"]
+    arguments = runs.command(tiny, tmp_path, *limit, *options[2:], criterion=criterion)
+    output = runs.train(arguments).stdout
+    said = [line for line in output.splitlines() if "--scl-queue-size" in line]
+    assert len(said) == is_told
+    assert all(f"--scl-queue-size {size} is no smaller than an epoch" in line for line in said)
+    assert all("of 64 training sentences" in line for line in said)

@@ -160,6 +160,23 @@ def test_the_trainings_of_the_table(table):
             assert parsed.get(option, value) == value, (name, option)
 
 
+def test_each_stage_gets_the_options_that_it_knows(table):
+    """Fairseq itself parses every line: an option that a stage does not know would end this."""
+    options = ["--infocse-states", "frozen", "--infocse-layers=3", "--simcse-mlp", "none"]
+    found = trainings(table(*options, "--scl-temperature", "0.1", "--dropout", "0.2"))
+    assert [*found] == ["simcse", "stage-1", "stage-2"]
+    for name, parsed in found.items():
+        assert (parsed.simcse_mlp, parsed.scl_temperature, parsed.dropout) == ("none", 0.1, 0.2)
+        states = (getattr(parsed, "infocse_states", None), getattr(parsed, "infocse_layers", None))
+        assert states == ((None, None) if name == "simcse" else ("frozen", 3)), name
+
+
+def test_an_option_that_no_stage_knows_is_left_to_fairseq(table):
+    done = table("--infocse-state", "frozen")
+    calls = [call for call in done.calls if call[0] == "fairseq-train"]
+    assert ["--infocse-state" in call for call in calls] == [False, True, True]
+
+
 def test_what_was_made_stays_and_is_not_taken_for_another(table, tmp_path):
     done = table()
     assert [*trainings(done)] == ["simcse", "stage-1", "stage-2"]

@@ -260,3 +260,64 @@ def test_help(recipe, file):
     assert f"usage: examples/{file}" in done.output
     assert "SMOKE=1" in done.output
     assert "set -" not in done.output
+
+
+def test_each_stage_of_supcon_gets_the_options_that_it_knows(recipe, gpt2_data):
+    """Fairseq itself parses both lines: an option that a stage does not know would end this."""
+    given = ["--supcon-projection-dim", "64", "--scl-lambda", "0", "--report-mcc"]
+    done = recipe("supcon/train.sh", *given, "--dropout", "0.2", DATA=gpt2_data / "SST-2-bin")
+    assert done.code == 0, done.errors
+    first, second = (parse_training(c) for c in done.calls if c[0] == "fairseq-train")
+    assert (first.criterion, first.supcon_projection_dim, first.dropout) == ("supcon", 64, 0.2)
+    assert (second.report_mcc, second.scl_lambda, second.dropout) == (True, 0, 0.2)
+    assert not hasattr(first, "report_mcc")
+
+
+def test_the_options_of_stages_are_those_of_the_criterions():
+    """Which options only some criterions have stands in common.sh; the criterions say so too."""
+    import subprocess
+    from dataclasses import fields
+
+    from fairseq.criterions import CRITERION_DATACLASS_REGISTRY as REGISTRY
+
+    import scl_fairseq  # noqa: F401 (registers the criterions)
+
+    names = ("simcse", "infocse", "supcon", "sentence_prediction_scl")
+    known = {
+        name: {f"--{f.name.replace('_', '-')}" for f in fields(REGISTRY[name])} for name in names
+    }
+    options = sorted(option for option in set().union(*known.values()) if "_" not in option)
+    stock = {"--classification-head-name", "--regression-target"}
+    own = [o for o in options if o not in stock and "pearson" not in o and o != "---name"]
+    for name in names:
+        script = f'. {EXAMPLES}/common.sh; options_of {name} {" ".join(own)}; echo "${{OWN[@]}}"'
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [option for option in own if option in known[name]]
+
+
+def test_a_training_is_not_taken_for_one_of_other_options(recipe, gpt2_data, tmp_path):
+    given = {"DATA": gpt2_data / "RTE-bin"}
+    first = recipe("glue/rte.sh", **given)
+    assert first.code == 0, first.errors
+    assert recipe("glue/rte.sh", **given).code == 0  # an interrupted one is taken up
+    done = recipe("glue/rte.sh", "--lr", "3e-05", **given)
+    assert (done.code, done.calls) == (2, [])
+    assert "holds a training of other options" in done.errors
+    assert done.errors.count("\n") == 1
+    assert recipe("glue/rte.sh", "--lr", "3e-05", SAVE_DIR="elsewhere", **given).code == 0
+
+
+@pytest.mark.parametrize("script", ["glue/rte.sh", "supcon/train.sh", "infocse/train.sh"])
+@pytest.mark.parametrize("option", [["--user-dir", "scl"], ["--user-dir=scl"]])
+def test_a_plug_in_that_is_not_there_is_named_with_the_right_one(recipe, script, option):
+    done = recipe(script, *option)
+    assert (done.code, done.calls) == (2, [])
+    right = EXAMPLES.parent / "scl_fairseq"
+    assert done.errors == f"error: --user-dir scl is no folder; this plug-in is {right}\n"
+
+
+@pytest.mark.parametrize("name", ["OUT", "DATA", "SAVE_DIR"])
+def test_a_path_that_fairseq_would_split_is_refused(recipe, name):
+    done = recipe("glue/rte.sh", **{name: "a b:c"})
+    assert (done.code, done.calls) == (2, [])
+    assert done.errors == "error: a b:c: fairseq splits paths at ':'; name another folder\n"

@@ -186,6 +186,9 @@ def test_the_transfer_table(recipe, inputs, tmp_path):
     assert names(new) == ["scl-sweep", "scl-report"]
     assert {one["classification-head-name"] for one in planned(new.calls[0])} == {"transfer_head"}
     assert parse(new.calls[0]).out != parse(done.calls[-2]).out
+    other = recipe("transfer/run.sh", NUM_SAMPLES=2, TAU=0.1)
+    assert (other.code, other.calls) == (2, [])
+    assert "tau 0.3, seed 1, and this call of" in other.errors
     wrong = recipe("transfer/run.sh", HEAD="old")
     assert (wrong.code, wrong.calls) == (2, [])
     (tmp_path / "reviews" / "Yelp-2" / "train.csv").unlink()
@@ -250,6 +253,10 @@ def test_the_tsne_figures(recipe, inputs, tmp_path):
     assert str(figures[1].data) == "outputs/data/SST-2-bin"
     # What is trained is not trained again.
     assert names(recipe("tsne/run.sh", SIZES="100 full")) == ["scl-plot", "scl-plot"]
+    for options, variables in ((["--lr", "1"], {}), ([], {"TAU": 1}), ([], {"SEED": 2})):
+        other = recipe("tsne/run.sh", *options, SIZES="100", **variables)
+        assert (other.code, other.calls) == (2, [])
+        assert other.errors.startswith("error: outputs/tsne/100-sample0-lambda0 is of ")
 
 
 @pytest.mark.parametrize(
