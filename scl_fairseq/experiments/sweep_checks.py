@@ -122,6 +122,8 @@ def _check_value(key: str, value: Any, where: str, fail: Fail) -> None:
         fail(where, f"expected a temperature, or 0 for the original, got {value!r}")
     if key in ("seed", "sample") and not (_is_integer(value) and value >= 0):
         fail(where, f"expected an integer from 0, got {value!r}")
+    if key == "f1-label" and isinstance(value, bool):  # YAML's yes and no
+        fail(where, "expected a label's name; write it in quotes")
     if key == SYSTEM and not (isinstance(value, str) and value.strip()):
         fail(where, f"expected a name, got {value!r}")
     if key == "criterion" and value == FIRST_CRITERION and FIRST not in where:

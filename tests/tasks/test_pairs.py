@@ -100,6 +100,10 @@ def results(folders, tmp_path_factory):
             *[folders[data], "--task", task, *TASKS[task], *MODELS[model], *columns, "--no-save"],
             *["--criterion", REGISTERED.get(criterion, criterion), *CRITERIONS[criterion]],
         ]
+    cases["further texts"] = [
+        *[folders["triples"], "--task", "sentence_embedding", *MODELS["roberta"], "--no-save"],
+        *["--text-columns", 2, "--criterion", "supcon", "--supcon-unsupervised"],
+    ]
     return train_all(cases, tmp_path_factory.mktemp("pairs"))
 
 
@@ -110,3 +114,7 @@ def test_it_trains_or_is_refused_in_one_line(case, results):
         assert_refused(result, *parts)
     else:
         assert_trained(result)
+
+
+def test_texts_that_would_not_be_read_are_refused(results):
+    assert_refused(results["further texts"], "supcon", "--text-columns 2", "--criterion simcse")
