@@ -294,7 +294,12 @@ def test_what_is_taken_for_such_text(source, is_found):
 def test_no_json_may_hold_nan():
     found = []
     for path in SOURCES:
-        for call in calls_in(path.read_text("utf-8")):
+        tree = ast.parse(path.read_text("utf-8"))
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+        in_messages = {id(node) for text in texts for node in ast.walk(text)}
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call) or id(call) in in_messages:
+                continue
             name = ast.unparse(call.func)
             told = {keyword.arg for keyword in call.keywords}
             # Sorted ones are keys to compare by, not files.

@@ -320,5 +320,5 @@ def _type(step: Any) -> str | None:
 
 
 def _shown(step: Any) -> str:
-    text = json.dumps(step, ensure_ascii=False)
+    text = json.dumps(step, ensure_ascii=False, allow_nan=False)
     return text if len(text) < 200 else f"{_type(step)}"

@@ -60,7 +60,8 @@ class Settings:
 
         empty = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
         try:
-            return Tokenizer.from_str(json.dumps({"normalizer": told, "model": empty})).normalizer
+            text = json.dumps({"normalizer": told, "model": empty}, allow_nan=False)
+            return Tokenizer.from_str(text).normalizer
         except Exception as error:  # tokenizers raises no narrower one
             raise ValueError(f"{self.path}: normalizer: {error}") from None
 

@@ -165,7 +165,7 @@ BAD = {
         "overrides.0.when.size: is no key of the grid",
     ),
     "an override of the grid": (
-        changed("overrides", [{"when": {"task": "RTE"}, "options": {"scl-lambda": 1}}]),
+        changed("overrides", [{"when": {"task": "RTE"}, "options": {"scl-lambda": 0.5}}]),
         "overrides.0.options.scl-lambda: is a key of the grid",
     ),
     "an override without when": (changed("overrides", [{"options": {}}]), "overrides.0: expected"),
