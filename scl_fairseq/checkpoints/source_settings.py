@@ -99,10 +99,13 @@ def _effective(switches: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _contradict(key: str, found: bool, told: bool | None, bound: str | None) -> None:
-    other = f"{CONFIG} says {json.dumps(told)}"
+    other = f"{CONFIG} says {json.dumps(told, allow_nan=False)}"
     if told is None:
         other = f"{CONFIG} does not say so, without which {bound} does otherwise"
-    refuse(JSON, f"{key} is {json.dumps(found)}, and {other}; only one of them can be meant")
+    refuse(
+        JSON,
+        f"{key} is {json.dumps(found, allow_nan=False)}, and {other}; only one of them can be meant",
+    )
 
 
 def _only(step: Any, parts: str) -> Any:
@@ -117,5 +120,5 @@ def _type(step: Any) -> str | None:
 
 
 def _shown(step: Any) -> str:
-    text = json.dumps(step, ensure_ascii=False)
+    text = json.dumps(step, ensure_ascii=False, allow_nan=False)
     return text if len(text) < 200 else f"{_type(step)}"
