@@ -116,7 +116,7 @@ class Architecture:
         arguments = self._of_encoder()
         if head is None:
             return arguments
-        from scl_fairseq.checkpoints.source_head import HEAD
+        from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
         from scl_fairseq.text.dictionary import BOS, EOS
 
         return Namespace(
@@ -126,7 +126,7 @@ class Architecture:
                 "criterion": "sentence_prediction",
                 "num_classes": head.outputs,
                 "regression_target": head.is_regression,
-                "classification_head_name": HEAD,
+                "classification_head_name": DEFAULT_HEAD,
                 "init_token": BOS,
                 "separator_token": EOS if separators == 2 else None,
                 "seed": 1,

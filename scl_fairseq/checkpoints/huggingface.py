@@ -15,8 +15,9 @@ from scl_fairseq.checkpoints.conversion_notes import (
     left_out,
     reads_pairs_alike,
 )
+from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
 from scl_fairseq.checkpoints.head_training import KEY as TRAINED_HEADS
-from scl_fairseq.checkpoints.source_head import HEAD, SourceHead, read_head
+from scl_fairseq.checkpoints.source_head import SourceHead, read_head
 from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
 from scl_fairseq.checkpoints.tokenizer_proof import prove
 from scl_fairseq.checkpoints.training_heads import PARTS
@@ -194,7 +195,7 @@ def _state(
 def _checkpoint(
     arguments: Namespace, state: dict[str, Any], text: dict[str, Any] | None
 ) -> dict[str, Any]:
-    own = {KEY: {OWN_TEXT: text}, TRAINED_HEADS: {HEAD: list(PARTS)}} if text else {}
+    own = {KEY: {OWN_TEXT: text}, TRAINED_HEADS: {DEFAULT_HEAD: list(PARTS)}} if text else {}
     return {
         "args": arguments,
         "model": state,

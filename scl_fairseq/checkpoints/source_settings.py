@@ -99,12 +99,12 @@ def _effective(switches: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _contradict(key: str, found: bool, told: bool | None, bound: str | None) -> None:
-    other = f"{CONFIG} says {json.dumps(told, allow_nan=False)}"
+    other = f"{CONFIG} says {_shown(told)}"
     if told is None:
         other = f"{CONFIG} does not say so, without which {bound} does otherwise"
     refuse(
         JSON,
-        f"{key} is {json.dumps(found, allow_nan=False)}, and {other}; only one of them can be meant",
+        f"{key} is {_shown(found)}, and {other}; only one of them can be meant",
     )
 
 
