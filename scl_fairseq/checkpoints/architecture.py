@@ -5,12 +5,13 @@ from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scl_fairseq.checkpoints.layer_norms import LAYER_NORM_EPS
-from scl_fairseq.checkpoints.source_head import HEAD, SourceHead
 from scl_fairseq.files import read_json
-from scl_fairseq.text.dictionary import BOS, EOS
+
+if TYPE_CHECKING:
+    from scl_fairseq.checkpoints.source_head import SourceHead
 
 # fairseq's "gelu" is the exact form and "gelu_accurate" the tanh approximation, despite its name.
 ACTIVATIONS = {
@@ -102,7 +103,7 @@ class Architecture:
         """Longest input in tokens, ``<s>`` and ``</s>`` included."""
         return self.position_rows - self.first_position
 
-    def namespace(self, head: SourceHead | None = None, separators: int = 2) -> Namespace:
+    def namespace(self, head: "SourceHead | None" = None, separators: int = 2) -> Namespace:
         """The arguments of a fairseq checkpoint that hold this encoder.
 
         Without a head the task is ``masked_lm``, as in fairseq's own RoBERTa archives: the hub then
@@ -115,6 +116,9 @@ class Architecture:
         arguments = self._of_encoder()
         if head is None:
             return arguments
+        from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
+        from scl_fairseq.text.dictionary import BOS, EOS
+
         return Namespace(
             **{
                 **vars(arguments),
@@ -122,7 +126,7 @@ class Architecture:
                 "criterion": "sentence_prediction",
                 "num_classes": head.outputs,
                 "regression_target": head.is_regression,
-                "classification_head_name": HEAD,
+                "classification_head_name": DEFAULT_HEAD,
                 "init_token": BOS,
                 "separator_token": EOS if separators == 2 else None,
                 "seed": 1,

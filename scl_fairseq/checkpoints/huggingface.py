@@ -1,7 +1,6 @@
 """Turn a Hugging Face BERT, RoBERTa or XLM-R folder into one that fairseq fine-tunes from."""
 
 import logging
-import re
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,18 @@ from typing import Any
 
 from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags
 from scl_fairseq.checkpoints.companions import PACKAGES
-from scl_fairseq.checkpoints.layer_norms import FAIRSEQ_LAYER_NORM_EPS
+from scl_fairseq.checkpoints.conversion_notes import (
+    ON_PAIRS,
+    differences,
+    left_out,
+    reads_pairs_alike,
+)
+from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
+from scl_fairseq.checkpoints.head_training import KEY as TRAINED_HEADS
 from scl_fairseq.checkpoints.source_head import SourceHead, read_head
 from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
 from scl_fairseq.checkpoints.tokenizer_proof import prove
+from scl_fairseq.checkpoints.training_heads import PARTS
 from scl_fairseq.checkpoints.training_state import KEY
 from scl_fairseq.checkpoints.training_state import TEXT as OWN_TEXT
 from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
@@ -27,7 +34,6 @@ __all__ = ["Conversion", "architecture_flags", "convert"]
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "model.pt"
-SENTENCE_CONFIG = "sentence_bert_config.json"
 WRITTEN = frozenset(
     {
         CHECKPOINT,
@@ -42,11 +48,6 @@ WRITTEN = frozenset(
         "vocab.bpe",
         "vocab.txt",
     }
-)
-_NO_NAME = re.compile(r"LABEL_\d+")
-_ON_PAIRS = (
-    "BERT tells a second sentence by its token type, which fairseq has not: the classifier is for "
-    "single sentences, and on pairs its logits differ from the source's."
 )
 
 
@@ -127,15 +128,19 @@ def convert(
         separators, told = prove(vocabulary, folder, source)
         text = None
         if head:
-            pairs_are_known = _pairs_are_known(tensors, architecture)
+            pairs_are_known = reads_pairs_alike(tensors, architecture)
             text = _describe(folder, files, vocabulary, architecture, head, separators)
             text["num_inputs"] = None if pairs_are_known else 1
             write_description(folder, text)
             more[TEXT] = ""
-            told += () if pairs_are_known else (_ON_PAIRS,)
+            told += () if pairs_are_known else (ON_PAIRS,)
         arguments = architecture.namespace(head, separators)
         torch.save(_checkpoint(arguments, state, text), folder / CHECKPOINT)
-    notes = (*_notes(architecture, has_mlm_head, head), *_left_out(source, tensors, head), *told)
+    notes = (
+        *differences(architecture, has_mlm_head, head),
+        *left_out(source, tensors, head),
+        *told,
+    )
     for note in notes:
         logger.info(note)
     at = {name: destination / name for name in vocabulary.files}
@@ -190,7 +195,7 @@ def _state(
 def _checkpoint(
     arguments: Namespace, state: dict[str, Any], text: dict[str, Any] | None
 ) -> dict[str, Any]:
-    own = {KEY: {OWN_TEXT: text}} if text else {}
+    own = {KEY: {OWN_TEXT: text}, TRAINED_HEADS: {DEFAULT_HEAD: list(PARTS)}} if text else {}
     return {
         "args": arguments,
         "model": state,
@@ -226,62 +231,6 @@ def _describe(
         "sha256": {name: fingerprint(folder / name) for name in files if name != INPUT},
         "versions": installed(PACKAGES),
     }
-
-
-def _pairs_are_known(tensors: Mapping[str, Any], architecture: Architecture) -> bool:
-    """Whether a second sentence is read as the source reads it: fairseq has no token types."""
-    from scl_fairseq.checkpoints.weights import TOKEN_TYPES
-
-    types = tensors[TOKEN_TYPES]
-    return architecture.family != "bert" or bool((types == types[0]).all())
-
-
-def _notes(
-    architecture: Architecture, has_mlm_head: bool, head: SourceHead | None
-) -> tuple[str, ...]:
-    notes = []
-    if head and head.labels and all(map(_NO_NAME.fullmatch, head.labels)):
-        notes.append(
-            f"config.json names no labels: they are {head.labels[0]}, {head.labels[1]} and so on."
-        )
-    if not has_mlm_head and not head:
-        notes.append(
-            "The source has no masked-language-model head. fairseq requires one, so model.pt "
-            "holds an untrained one (fixed seed); fine-tuning a classifier does not use it, the "
-            "first stage of infocse trains it."
-        )
-    elif has_mlm_head and architecture.family == "roberta" and architecture.activation_fn != "gelu":
-        notes.append(
-            "RoBERTa's masked-language-model head uses gelu whatever the encoder uses; fairseq's "
-            f"follows the encoder ({architecture.activation_fn}), so its predictions differ."
-        )
-    if architecture.layer_norm_eps != FAIRSEQ_LAYER_NORM_EPS and not head:
-        notes.append(
-            f"The source's layer norms use eps {architecture.layer_norm_eps:g}, fairseq's "
-            f"{FAIRSEQ_LAYER_NORM_EPS:g}: hidden states differ slightly."
-        )
-    return tuple(notes)
-
-
-def _left_out(source: Path, tensors: Mapping[str, Any], head: SourceHead | None) -> tuple[str, ...]:
-    """What of the folder does not come along, or comes in another form, in sentences."""
-    import torch
-
-    notes = []
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    others = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes - {torch.float32})
-    if others:
-        exactly = "rounded to" if "float64" in others else "exactly as"
-        notes.append(f"The weights are {', '.join(others)}; model.pt holds them {exactly} float32.")
-    if "pooler.dense.weight" in tensors and not head:
-        notes.append("The source's pooler is left out: fairseq's encoder has no place for it.")
-    path = source / SENTENCE_CONFIG
-    if path.exists() and read_json(path).get("do_lower_case"):
-        notes.append(
-            f"{SENTENCE_CONFIG} says do_lower_case: sentence-transformers lower-cases texts before "
-            "the tokenizer gets them. This is not done here; lower-case your texts."
-        )
-    return tuple(notes)
 
 
 def _count_parameters(state: dict[str, Any]) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 from scl_fairseq.text.dictionary import SPECIAL_SYMBOLS
 
 SUFFIX = "ForSequenceClassification"
-HEAD = "sentence_classification_head"  # fairseq's default name
 # Modules of the head, fairseq's name for each. BERT's pooler is its first layer.
 MODULES = {
     "bert": {"pooler.dense": "dense", "classifier": "out_proj"},

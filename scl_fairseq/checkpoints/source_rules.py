@@ -58,6 +58,10 @@ def refuse(file: str, reason: str) -> NoReturn:
     raise ValueError(f"{file}: {reason}")
 
 
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
 def check_class(kind: str, told: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """The class that makes its own pipeline; None where the files alone say what is done.
 
@@ -91,10 +95,16 @@ def check_config(kind: str, told: Mapping[str, Any], is_normalized: bool) -> Non
     """
     for key, harmless in _HARMLESS.items():
         if told.get(key) not in harmless:
-            refuse(_CONFIG, f"{key} is {json.dumps(told[key])}, which fairseq's encoding cannot do")
+            refuse(
+                _CONFIG,
+                f"{key} is {_shown(told[key])}, which fairseq's encoding cannot do",
+            )
     for key in (*_SWITCHES, "add_prefix_space"):
         if not isinstance(told.get(key), bool | None):
-            refuse(_CONFIG, f"{key} is {json.dumps(told[key])}; expected true or false")
+            refuse(
+                _CONFIG,
+                f"{key} is {_shown(told[key])}; expected true or false",
+            )
     if kind == UNIGRAM and told.get("add_prefix_space") is False:
         refuse(_CONFIG, "add_prefix_space is false, and the SentencePiece model decides that")
     if kind != WORD_PIECE and not is_normalized:
@@ -107,7 +117,10 @@ def check_model(kind: str, model: Mapping[str, Any], unknown: str) -> None:
     """Refuse what the model of ``tokenizer.json`` does that fairseq's encoding does not."""
     for key, harmless in _MODEL[kind].items():
         if key in model and model[key] not in harmless:
-            refuse(_JSON, f"model.{key} is {json.dumps(model[key])}; supported: {harmless[0]!r}")
+            refuse(
+                _JSON,
+                f"model.{key} is {_shown(model[key])}; supported: {harmless[0]!r}",
+            )
     if kind == WORD_PIECE and model.get("unk_token", unknown) != unknown:
         refuse(_JSON, f"model.unk_token is {model['unk_token']!r}, and unk_token is {unknown!r}")
 

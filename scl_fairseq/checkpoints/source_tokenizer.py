@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,14 @@ from scl_fairseq.checkpoints.source_rules import (
     check_model,
     refuse,
 )
+from scl_fairseq.checkpoints.source_settings import (
+    CONFIG,
+    JSON,
+    settings_of_class,
+    settings_of_file,
+)
 from scl_fairseq.files import read_json
 
-CONFIG, JSON = "tokenizer_config.json", "tokenizer.json"
 FAIRSEQ_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 WORDPIECE_SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 SENTENCE_PIECE = "sentencepiece.bpe.model"
@@ -84,10 +88,10 @@ def read_source_tokenizer(folder: Path, config: Mapping[str, Any]) -> SourceToke
     specials = _specials(folder, kind, told)
     added = _added(folder, told, described, specials)
     if described is None:
-        settings = _settings_of_class(kind, told)
+        settings = settings_of_class(kind, told)
     else:
         check_model(kind, described["model"], specials[3])
-        settings = _settings(kind, described, told, bound)
+        settings = settings_of_file(kind, described, told, bound)
     if added:
         if kind == UNIGRAM:
             refuse(JSON, f"added token {added[0]['content']!r}; SentencePiece has no such tokens")
@@ -169,89 +173,6 @@ def _added(
     return sorted(added, key=lambda token: token["id"])
 
 
-def _settings_of_class(kind: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers' own classes do with no more than ``tokenizer_config.json``."""
-    if kind == BYTE_LEVEL:
-        return {"add_prefix_space": True} if told.get("add_prefix_space") else {}
-    if kind == WORD_PIECE:
-        keys = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
-        return {key: told[key] for key in keys if told.get(key) is not None}
-    return {}
-
-
-def _settings(
-    kind: str, described: Mapping[str, Any], told: Mapping[str, Any], bound: str | None
-) -> dict[str, Any]:
-    normalizer = described.get("normalizer")
-    splitter = _only(described.get("pre_tokenizer"), "pretokenizers")
-    if kind == UNIGRAM:
-        return {}
-    expected = _settings_of_class(kind, told)
-    if kind == BYTE_LEVEL:
-        return _byte_level_settings(normalizer, splitter, told, expected, bound)
-    return _word_settings(normalizer, splitter, told, expected, bound)
-
-
-def _byte_level_settings(normalizer, splitter, told, expected, bound) -> dict[str, Any]:
-    if _type(splitter) != "ByteLevel" or not splitter.get("use_regex", True):
-        refuse(JSON, f"pre_tokenizer is {_shown(splitter)}; supported: ByteLevel with use_regex")
-    has_prefix = bool(splitter.get("add_prefix_space"))
-    if (bound or "add_prefix_space" in told) and has_prefix != ("add_prefix_space" in expected):
-        _contradict("add_prefix_space", has_prefix, told.get("add_prefix_space"), bound)
-    if normalizer is not None and bound:
-        refuse(
-            JSON,
-            f"normalizer is {_shown(normalizer)}, which tokenizer_class {bound} ({CONFIG}) leaves "
-            "out in newer versions of transformers; PreTrainedTokenizerFast there keeps it",
-        )
-    settings = {"add_prefix_space": True} if has_prefix else {}
-    if normalizer is not None:
-        settings["normalizer"] = normalizer
-    return settings
-
-
-def _word_settings(normalizer, splitter, told, expected, bound) -> dict[str, Any]:
-    if _type(splitter) != "BertPreTokenizer":
-        refuse(JSON, f"pre_tokenizer is {_shown(splitter)}; supported: BertPreTokenizer")
-    only = _only(normalizer, "normalizers")
-    if _type(only) != "BertNormalizer" or not only.get("clean_text", True):
-        if bound:
-            refuse(
-                JSON,
-                f"normalizer is {_shown(normalizer)}, and tokenizer_class {bound} ({CONFIG}) has "
-                "BertNormalizer; PreTrainedTokenizerFast there keeps the other",
-            )
-        return {"normalizer": normalizer}
-    found = {
-        "do_lower_case": only.get("lowercase", True),
-        "strip_accents": only.get("strip_accents"),
-        "tokenize_chinese_chars": only.get("handle_chinese_chars", True),
-    }
-    for key, value in _effective(found).items():
-        if (bound or key in expected) and _effective(expected)[key] != value:
-            _contradict(key, value, told.get(key), bound)
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _effective(switches: Mapping[str, Any]) -> dict[str, bool]:
-    lowercase, chinese = (
-        switches.get(key, True) for key in ("do_lower_case", "tokenize_chinese_chars")
-    )
-    accents = switches.get("strip_accents")
-    return {
-        "do_lower_case": lowercase,
-        "strip_accents": lowercase if accents is None else accents,
-        "tokenize_chinese_chars": chinese,
-    }
-
-
-def _contradict(key: str, found: bool, told: bool | None, bound: str | None) -> None:
-    other = f"{CONFIG} says {json.dumps(told)}"
-    if told is None:
-        other = f"{CONFIG} does not say so, without which {bound} does otherwise"
-    refuse(JSON, f"{key} is {json.dumps(found)}, and {other}; only one of them can be meant")
-
-
 def _vocabulary(
     folder: Path, kind: str, described: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, int], tuple[tuple[str, str], ...]]:
@@ -306,19 +227,3 @@ def _numbered(tokens: list[str], source: str) -> dict[str, int]:
         twice = next(t for number, t in enumerate(tokens) if ids[t] != number)
         raise ValueError(f"{source}: a fairseq dictionary cannot hold twice: {twice!r}")
     return ids
-
-
-def _only(step: Any, parts: str) -> Any:
-    """The step of a sequence of one."""
-    if _type(step) == "Sequence" and len(step.get(parts) or ()) == 1:
-        return step[parts][0]
-    return step
-
-
-def _type(step: Any) -> str | None:
-    return step.get("type") if isinstance(step, dict) else None
-
-
-def _shown(step: Any) -> str:
-    text = json.dumps(step, ensure_ascii=False, allow_nan=False)
-    return text if len(text) < 200 else f"{_type(step)}"

@@ -75,7 +75,7 @@ def prove(vocabulary: Vocabulary, converted: Path, source: Path) -> tuple[int, t
             refuse(
                 _FILE,
                 f"does something to text that fairseq's {vocabulary.bpe} does not: "
-                f"{json.dumps(text[:60], ensure_ascii=False)} has other ids there",
+                f"{json.dumps(text[:60], ensure_ascii=False, allow_nan=False)} has other ids there",
             )
     if tokenizer.post_processor is None:
         note = f"{_FILE} puts no special tokens around a text; fairseq puts <s> and </s>."

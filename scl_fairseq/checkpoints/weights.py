@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scl_fairseq.checkpoints.architecture import FAIRSEQ_PADDING_INDEX, Architecture
-from scl_fairseq.checkpoints.source_head import HEAD as CLASSIFIER
+from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
 from scl_fairseq.checkpoints.source_head import MODULES, SourceHead
 
 WORDS = "embeddings.word_embeddings.weight"
@@ -169,7 +169,7 @@ def _expect_classifier(
     for source, target in MODULES[architecture.family].items():
         rows = width if target == "dense" else head.outputs
         for part, shape in (("weight", (rows, width)), ("bias", (rows,))):
-            names[f"{source}.{part}"] = f"classification_heads.{CLASSIFIER}.{target}.{part}"
+            names[f"{source}.{part}"] = f"classification_heads.{DEFAULT_HEAD}.{target}.{part}"
             shapes[f"{source}.{part}"] = shape
 
 

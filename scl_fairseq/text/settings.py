@@ -58,10 +58,9 @@ class Settings:
             return None
         from tokenizers import Tokenizer
 
-        empty = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+        step = {"normalizer": told, "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}}
         try:
-            text = json.dumps({"normalizer": told, "model": empty}, allow_nan=False)
-            return Tokenizer.from_str(text).normalizer
+            return Tokenizer.from_str(json.dumps(step, allow_nan=False)).normalizer
         except Exception as error:  # tokenizers raises no narrower one
             raise ValueError(f"{self.path}: normalizer: {error}") from None
 

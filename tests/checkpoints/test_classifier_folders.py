@@ -215,7 +215,7 @@ def test_scl_evaluate_scores_the_folder(tiny, exported_tiny, tmp_path):
     rows = (tiny.sample / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
     told = scl_fairseq.load(exported_tiny).predict([row.split("\t")[2] for row in rows]).labels
     right = sum(row.split("\t")[1] == label for row, label in zip(rows, told, strict=True))
-    assert found["accuracy"] == pytest.approx(right / len(rows))
+    assert found["scores"]["accuracy"] == pytest.approx(100 * right / len(rows))
 
 
 @pytest.fixture
