@@ -146,7 +146,7 @@ def train_bpe(folder: Path, lines: Sequence[str], vocabulary: int = SYNTHETIC_VO
     ids = json.loads((folder / "vocab.json").read_text("utf-8"))
     (folder / "vocab.json").unlink()
     # ASCII, as GPT-2's own: fairseq opens this file in the locale's encoding.
-    write_text(folder / "encoder.json", json.dumps(ids))
+    write_text(folder / "encoder.json", json.dumps(ids, allow_nan=False))
     counts = Counter(dict.fromkeys(ids.values(), 0))
     for encoding in tokenizer.encode_batch(list(lines)):
         counts.update(encoding.ids)

@@ -137,7 +137,7 @@ def peak(device: str) -> int:
 def main(name: str, size: str, dimension: str, *rest: str) -> None:
     """Measure one."""
     function = product if name == "product" else lambda *how: measure(name, *how)
-    print(json.dumps(function(int(size), int(dimension), *rest)))
+    print(json.dumps(function(int(size), int(dimension), *rest), allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def worker(rank: int, world: int, store: str, name: str, numbers: list[int]) -> 
     dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
     if rank == 0:
         with open(f"{store}.seconds", "w", encoding="utf-8") as file:
-            json.dump(statistics.median(slowest.tolist()), file)
+            json.dump(statistics.median(slowest.tolist()), file, allow_nan=False)
     dist.destroy_process_group()
 
 
@@ -84,7 +84,7 @@ def main(name: str, size: str, dimension: str, repetitions: str, world: str) -> 
         numbers = [int(size), int(dimension), int(repetitions)]
         mp.spawn(worker, (int(world), store, name, numbers), nprocs=int(world))
         with open(f"{store}.seconds", encoding="utf-8") as file:
-            print(json.dumps({"seconds": json.load(file)}))
+            print(json.dumps({"seconds": json.load(file)}, allow_nan=False))
 
 
 if __name__ == "__main__":

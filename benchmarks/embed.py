@@ -79,7 +79,7 @@ def time_command(folder: Path, sentences: Path) -> float:
     words = [sys.executable, "-m", "scl_fairseq.cli.embed", folder / "encoder"]
     words += ["--input", sentences, "--output", folder / "command.npy"]
     started = time.perf_counter()
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         raise Failed(done.stderr[-2000:])
     return time.perf_counter() - started

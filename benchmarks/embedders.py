@@ -90,7 +90,7 @@ def main(name: str, sentences: str, vectors: str, folder: str) -> None:
     found = embed(path)
     seconds = time.perf_counter() - started
     np.save(vectors, found)
-    print(json.dumps({"seconds": seconds}))
+    print(json.dumps({"seconds": seconds}, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def main(way: str, *numbers: str) -> None:
     step()
     seconds = time.perf_counter() - started
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak}, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -82,10 +82,10 @@ def run(options: argparse.Namespace, folder: Path) -> list[tuple[float, float]]:
         ],
     }
     config = folder / "sweep.yaml"
-    write_text(config, json.dumps(values))  # JSON is YAML
+    write_text(config, json.dumps(values, allow_nan=False))  # JSON is YAML
     words = [sys.executable, "-m", "scl_fairseq.cli.sweep", config, "--out", folder / "out"]
     words += ["--workers", str(os.cpu_count()), "--threads", "1"]
-    done = subprocess.run(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(words, cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8", check=False)
     if done.returncode != 0:
         raise Failed(done.stderr[-2000:])
     found: dict[tuple[int, bool], float] = {}

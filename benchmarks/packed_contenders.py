@@ -144,7 +144,7 @@ def main(name: str, size: str, path: str, measures: str, weight: str = "0") -> N
         if index:
             for measure, found in seconds.items():
                 found.append(took[measure])
-    print(json.dumps({measure: sum(found) for measure, found in seconds.items()}))
+    print(json.dumps({measure: sum(found) for measure, found in seconds.items()}, allow_nan=False))
 
 
 if __name__ == "__main__":

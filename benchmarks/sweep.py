@@ -94,7 +94,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
             "adam-eps": 1e-6,
         },
     }
-    write_text(config, json.dumps(values))  # JSON is YAML
+    write_text(config, json.dumps(values, allow_nan=False))  # JSON is YAML
     return config
 
 
@@ -109,7 +109,7 @@ def run_sweep(options: argparse.Namespace, config: Path, out: Path, task: str) -
         ],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if done.returncode != 0:

@@ -33,7 +33,9 @@ def medians(
             first = turn % len(names)
             for name in [*names[first:], *names[:first]]:
                 words = [sys.executable, "-m", *map(str, contenders[name])]
-                done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+                done = subprocess.run(
+                    words, cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+                )
                 if done.returncode != 0:
                     raise Failed(f"{name} failed:\n{done.stderr[-2000:]}")
                 found[name].append(json.loads(done.stdout.splitlines()[-1]))

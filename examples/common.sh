@@ -24,6 +24,9 @@ SMOKE_EPOCHS=${SMOKE_EPOCHS:-1}
 # On two cores that are busy, threads wait for one another: half a minute becomes two.
 [ -z "$SMOKE" ] || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
+# Labels, texts and folders may be in any language, whatever the locale says.
+export PYTHONUTF8=1 PYTHONIOENCODING=utf-8
+
 fail() { echo "error: $*" >&2; exit 2; }
 
 # The comment at the head of a recipe is its help text.

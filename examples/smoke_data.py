@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scl_fairseq.data import synthetic
 from scl_fairseq.files import write_text
+from scl_fairseq.utf8 import begin_command
 
 NUM_TRAIN, NUM_DEV = 96, 32
 # The columns of each file, in the official order, as the project's own readers expect them.
@@ -105,6 +106,7 @@ def _values(task: str, label: str, sentence: str, other: str) -> dict[str, str]:
 
 def main() -> None:
     """Write the data that the command line names."""
+    begin_command()
     if len(sys.argv) not in (3, 5):
         sys.exit(__doc__.split("\n\n")[1])
     task, folder, *sizes = sys.argv[1:]

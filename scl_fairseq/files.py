@@ -22,7 +22,12 @@ LEFT_ALONE_SECONDS = 3600
 
 def write_text(path: Path, text: str) -> None:
     r"""Write a file at once, UTF-8 with ``\n`` line ends; its folder is made if missing."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, as_utf8(text))
+
+
+def as_utf8(text: str) -> bytes:
+    """UTF-8; the bytes of file names that are none are escaped, as JSON does it."""
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

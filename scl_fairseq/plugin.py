@@ -11,8 +11,11 @@ def register() -> None:
     import fairseq
 
     import scl_fairseq
+    from scl_fairseq import utf8
     from scl_fairseq.checkpoints import (
         companions,
+        head_training,
+        layer_norms,
         loading,
         training_heads,
         training_state,
@@ -24,14 +27,20 @@ def register() -> None:
         simcse,
         supcon,
     )
-    from scl_fairseq.tasks import sentence_embedding  # noqa: F401
-    from scl_fairseq.text import fairseq_bpe  # noqa: F401
+    from scl_fairseq.tasks import sentence_embedding, training_checks  # noqa: F401
+    from scl_fairseq.text import fairseq_bpe
 
+    if os.path.basename(sys.argv[0]).startswith("fairseq-"):  # its log names folders and labels
+        utf8.print_utf8()
     loading.install()
     companions.install()
     training_state.install()
+    head_training.install()
     training_heads.install()
+    training_checks.install()
     validation.install()
+    layer_norms.install()
+    fairseq_bpe.refuse_settings_in_stock()
     # Installed, `--user-dir scl_fairseq` is found as fairseq/../scl_fairseq. fairseq takes that for
     # another package of the same name once this one is imported, unless the path is known to it.
     beside_fairseq = os.path.join(os.path.dirname(fairseq.__file__), "..", "scl_fairseq")

@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # What the preprocess_*.sh scripts share; they source this file.
 
+# Labels, texts and folders may be in any language, whatever the locale says.
+export PYTHONUTF8=1 PYTHONIOENCODING=utf-8
+
 fail() { echo "error: $*" >&2; exit 2; }
 
 find_command() {

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 from scl_fairseq.inference.sts_files import STS_B_DEV
+from scl_fairseq.utf8 import begin_command
 
 
 def main() -> None:
     """Print its path."""
+    begin_command()
     if len(sys.argv) != 3:
         sys.exit(__doc__.split("\n\n")[1])
     found = json.loads(Path(sys.argv[1]).read_text("utf-8"))["checkpoints"]

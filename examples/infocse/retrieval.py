@@ -20,6 +20,7 @@ from typing import Any
 
 from scl_fairseq.experiments.sts_report import read_record
 from scl_fairseq.files import file_sha256, write_text
+from scl_fairseq.utf8 import begin_command
 from scl_fairseq.versions import installed
 
 FILES = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
@@ -104,7 +105,9 @@ def evaluate(path: Path, folder: Path, models: dict[str, Path]) -> None:
                 loaded = loaded or SentenceBERT(str(place))
                 scores[of] = statistics.fmean(ndcg(loaded, part) for part in parts)
                 made_of[of] = [weights, data[of]]
-                write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+                write_text(
+                    path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+                )
             print(f"{name}, {of}: {scores[of]:.4f}", flush=True)
 
 
@@ -124,6 +127,7 @@ def _digest(folders: Sequence[Path], names: Sequence[str]) -> str:
 
 def main() -> None:
     """Do what the command line asks for."""
+    begin_command()
     arguments = sys.argv[1:]
     if len(arguments) < 3 or not all("=" in one for one in arguments[2:]):
         print(__doc__.split("\n\n")[1], file=sys.stderr)

@@ -18,6 +18,7 @@ from scl_fairseq.data import synthetic
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.files import write_text
+from scl_fairseq.utf8 import begin_command
 
 NAMES = ("corpus.jsonl", "queries.jsonl", "qrels")
 
@@ -70,6 +71,7 @@ def _write(folder: Path, documents: Sequence[str], answered: dict[str, set[int]]
 
 def main() -> None:
     """Write what the command line asks for."""
+    begin_command()
     arguments = sys.argv[1:]
     try:
         if len(arguments) == 2 and arguments[0] == "--smoke":

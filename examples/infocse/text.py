@@ -17,6 +17,7 @@ from scl_fairseq.data import synthetic
 from scl_fairseq.data.records import read_rows
 from scl_fairseq.data.tasks import TASKS
 from scl_fairseq.files import write_text
+from scl_fairseq.utf8 import begin_command
 
 TASK_NAMES = ("SST-2", "MRPC", "RTE", "QNLI", "MNLI")
 NUM_VALID = 1000
@@ -66,6 +67,7 @@ def write_smoke(folder: Path) -> None:
 
 def main() -> None:
     """Write what the command line asks for."""
+    begin_command()
     if len(sys.argv) == 3 and sys.argv[1] == "--smoke":
         write_smoke(Path(sys.argv[2]))
     elif len(sys.argv) == 4 and sys.argv[3].isdecimal():

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scl_fairseq.data import synthetic
+from scl_fairseq.utf8 import begin_command
 
 FOREIGN = "xx"
 NUM_SENTENCES = 4500
@@ -101,7 +102,10 @@ def _make_forward(work: Path, english: Sequence[str], foreign: Sequence[str]) ->
     texts = [[moses.tokenize(text, **options) for text in part] for part in (english, foreign)]
     with (work / "tokens").open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for part in texts for line in part)
-    with (work / "tokens").open(encoding="utf-8") as source, (work / "merges").open("w") as codes:
+    with (
+        (work / "tokens").open(encoding="utf-8") as source,
+        (work / "merges").open("w", encoding="utf-8") as codes,
+    ):
         learn_bpe(source, codes, MERGES)
     # fastBPE wants a count behind each merge, and no heading.
     merges = (work / "merges").read_text("utf-8").splitlines()[1:]
@@ -181,6 +185,7 @@ def _train(
 
 def main() -> None:
     """Make the models in the folder that the command line names."""
+    begin_command()
     if len(sys.argv) != 2:
         sys.exit(__doc__.split("\n\n")[1])
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scl_fairseq.checkpoints.layer_norms import LAYER_NORM_EPS
+from scl_fairseq.checkpoints.source_head import HEAD, SourceHead
 from scl_fairseq.files import read_json
+from scl_fairseq.text.dictionary import BOS, EOS
 
 # fairseq's "gelu" is the exact form and "gelu_accurate" the tanh approximation, despite its name.
 ACTIVATIONS = {
@@ -48,6 +51,7 @@ class Architecture:
     dropout: float
     attention_dropout: float
     layer_norm_eps: float
+    classifier_dropout: float | None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Architecture":
@@ -62,6 +66,7 @@ class Architecture:
         _one_of(config, "position_embedding_type", ("absolute",), default="absolute")
         _one_of(config, "is_decoder", (False,), default=False)
         _one_of(config, "add_cross_attention", (False,), default=False)
+        _check_dtype(config)
         width, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
         if width % heads:
             raise ValueError(
@@ -84,6 +89,7 @@ class Architecture:
             dropout=_rate(config, "hidden_dropout_prob"),
             attention_dropout=_rate(config, "attention_probs_dropout_prob"),
             layer_norm_eps=float(config.get("layer_norm_eps", 1e-12)),
+            classifier_dropout=_rate(config, "classifier_dropout", None),
         )
 
     @property
@@ -96,12 +102,38 @@ class Architecture:
         """Longest input in tokens, ``<s>`` and ``</s>`` included."""
         return self.position_rows - self.first_position
 
-    def namespace(self) -> Namespace:
+    def namespace(self, head: SourceHead | None = None, separators: int = 2) -> Namespace:
         """The arguments of a fairseq checkpoint that hold this encoder.
 
-        The task is ``masked_lm``, as in fairseq's own RoBERTa archives: the hub then finds
-        ``dict.txt`` in the checkpoint's folder and needs no label dictionary.
+        Without a head the task is ``masked_lm``, as in fairseq's own RoBERTa archives: the hub then
+        finds ``dict.txt`` in the checkpoint's folder and needs no label dictionary.
+
+        Args:
+            head: the classification head that the checkpoint has too.
+            separators: how many ``</s>`` the classifier expects between two texts.
         """
+        arguments = self._of_encoder()
+        if head is None:
+            return arguments
+        return Namespace(
+            **{
+                **vars(arguments),
+                "task": "sentence_prediction",
+                "criterion": "sentence_prediction",
+                "num_classes": head.outputs,
+                "regression_target": head.is_regression,
+                "classification_head_name": HEAD,
+                "init_token": BOS,
+                "separator_token": EOS if separators == 2 else None,
+                "seed": 1,
+                "pooler_dropout": (
+                    self.dropout if self.classifier_dropout is None else self.classifier_dropout
+                ),
+                LAYER_NORM_EPS: self.layer_norm_eps,
+            }
+        )
+
+    def _of_encoder(self) -> Namespace:
         return Namespace(
             arch="roberta",
             task="masked_lm",
@@ -116,7 +148,7 @@ class Architecture:
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             activation_dropout=0.0,
-            pooler_dropout=0.0,
+            pooler_dropout=self.classifier_dropout or 0.0,
         )
 
 
@@ -180,8 +212,22 @@ def _count(config: Mapping[str, Any], key: str, default: int | None = None, leas
     return value
 
 
-def _rate(config: Mapping[str, Any], key: str) -> float:
-    value = config.get(key, 0.1)
+def _check_dtype(config: Mapping[str, Any]) -> None:
+    """Weights are read as they are stored; what else would be made of them is refused."""
+    if config.get("quantization_config"):
+        raise ValueError(
+            "config.json: quantization_config is there; only floating weights are read"
+        )
+    for key in ("dtype", "torch_dtype"):
+        value = config.get(key)
+        if value is not None and "float" not in str(value):
+            raise ValueError(f"config.json: {key} is {value!r}; expected a floating one")
+
+
+def _rate(config: Mapping[str, Any], key: str, default: float | None = 0.1) -> float | None:
+    value = config.get(key, default)
+    if value is None and default is None:
+        return None
     if not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise ValueError(f"config.json: {key} is {value!r}; expected a rate from 0 to below 1")
     return float(value)

@@ -15,7 +15,6 @@ these files. ``own_texts`` sees to it that they are of all checkpoints in their 
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 
 from scl_fairseq.checkpoints import own_texts
 from scl_fairseq.configuration import as_dict
-from scl_fairseq.files import write_bytes, write_text
+from scl_fairseq.files import write_bytes
 from scl_fairseq.text.assets import EMBEDDING, named_by_options
 from scl_fairseq.text.bpe_files import BESIDE_VOCABULARY, BPE_DIR, BPE_OPTIONS
 from scl_fairseq.text.description import (
@@ -34,6 +33,7 @@ from scl_fairseq.text.description import (
     TEXT,
     fingerprint,
     read_description,
+    write_description,
 )
 from scl_fairseq.text.dictionary import label_names
 from scl_fairseq.versions import installed
@@ -169,7 +169,7 @@ def write(about: Mapping[str, Any], files: Mapping[str, Path], folder: Path) -> 
         OSError: reading or writing failed.
     """
     _copy_all(files, folder)
-    write_text(folder / TEXT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_description(folder, about)
 
 
 def _find_bpe(cfg, data: Path, prepared: str | None) -> tuple[str | None, dict[str, Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ from scl_fairseq.checkpoints.export_weights import (
 )
 from scl_fairseq.checkpoints.huggingface import check_sha256
 from scl_fairseq.checkpoints.model_card import model_card
+from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
 from scl_fairseq.checkpoints.trained import Trained, read_trained
-from scl_fairseq.files import replaced_folder
+from scl_fairseq.files import as_utf8, replaced_folder
 from scl_fairseq.text.assets import TextFiles, find, find_checkpoint
 from scl_fairseq.text.bpe_files import needed_files
 from scl_fairseq.text.choices import GPT2, SENTENCEPIECE, WORDPIECE
@@ -42,7 +44,7 @@ _SENTENCE_FILES = (
     "1_Pooling/config.json",
     "2_Normalize",
 )
-WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, *_TOKENIZER_FILES, *_SENTENCE_FILES})
+WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, SENTENCE_PIECE, *_TOKENIZER_FILES, *_SENTENCE_FILES})
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         options: what is not to be found next to the checkpoint.
 
     Raises:
-        ValueError, OSError: the checkpoint cannot be read or told in transformers' terms, or a
-            file that belongs to it is missing or does not fit; nothing has been written then.
+        ValueError, OSError: the checkpoint cannot be read or told in transformers' terms, its
+            classifier was never trained, its weights are not finite, or a file that belongs to it
+            is missing or does not fit; nothing has been written then.
     """
     checkpoint = find_checkpoint(checkpoint)
     if options.expected_sha256 is not None:
@@ -112,6 +115,7 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
     if text.bpe not in FORMS:
         raise ValueError(f"--bpe {text.bpe} has no form in transformers; has: {', '.join(FORMS)}")
     form = form_of(trained) if target == HUGGINGFACE else ENCODER
+    trained.check_finite(form == MASKED_LM)
     state = huggingface_state(trained, form)
     labels = _labels(trained, text, options, state) if form == CLASSIFIER else ()
     kind = "xlm-roberta" if text.bpe == SENTENCEPIECE else "roberta"
@@ -135,7 +139,9 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
         _write_json(folder / CONFIG, config)
         write_tokenizer(folder, tokenizer, max_positions)
-        (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
+        if text.bpe == SENTENCEPIECE:  # by which the way back leads
+            shutil.copyfile(files[0], folder / SENTENCE_PIECE)
+        (folder / CARD).write_bytes(as_utf8(card))
         if target == SENTENCE_TRANSFORMERS:
             has_pooler = "pooler.dense.weight" in state
             _write_modules(folder, config["hidden_size"], max_positions, has_pooler, options)
@@ -238,8 +244,8 @@ def _write_modules(
 
 
 def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.write_bytes(as_utf8(text))
 
 
 def _is_ours(folder: Path) -> bool:

@@ -18,11 +18,7 @@ from tokenizers import (
     processors,
 )
 
-from scl_fairseq.checkpoints.vocabulary import (
-    CASING_KEYS,
-    FAIRSEQ_SPECIALS,
-    WORDPIECE_SPECIALS,
-)
+from scl_fairseq.checkpoints.source_tokenizer import FAIRSEQ_SPECIALS, WORDPIECE_SPECIALS
 from scl_fairseq.files import read_json
 from scl_fairseq.text.dictionary import MASK, read_dictionary
 from scl_fairseq.text.sentence_piece_model import (
@@ -31,8 +27,9 @@ from scl_fairseq.text.sentence_piece_model import (
     UNKNOWN,
     read_sentence_piece,
 )
+from scl_fairseq.text.settings import Settings, read_settings
+from scl_fairseq.text.wordpiece import LONGEST_WORD
 
-LONGEST_WORD = 100  # BERT's; longer ones are unknown
 _ROLES = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
 _UNK = FAIRSEQ_SPECIALS.index("<unk>")
 
@@ -129,6 +126,11 @@ class _Vocabulary:
                 "belongs to other BPE files"
             )
 
+    def added(self, settings: Settings) -> dict[str, int]:
+        """Ids of the added tokens; their symbols are their spellings."""
+        self.refuse_absent(settings.added_tokens, settings.path)
+        return {token: self.ids[token] for token in settings.added_tokens}
+
     def complete(self, tokens: Mapping[str, int], is_reachable) -> tuple[list[str], list[str]]:
         """The token of every id, and fairseq's special ones.
 
@@ -149,8 +151,23 @@ class _Vocabulary:
         return spelled, [*spelled[: _UNK + 1], last]
 
 
+def _ids(spelled: Sequence[str], settings: Settings) -> dict[str, int]:
+    """The vocabulary of the encoding: every token, but for added ones at the end and ``<mask>``.
+
+    These get the following ids when they are added; within the vocabulary text could give them.
+    """
+    size = len(spelled)
+    added = set(settings.added_tokens)
+    while added and spelled[size - 2] in added and size > _UNK:
+        size -= 1
+    if size < len(spelled):
+        size -= 1
+    return {token: place for place, token in enumerate(spelled[:size])}
+
+
 def _byte_level(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Tokenizer, list[str]]:
-    encoder_json, vocab_bpe = files
+    encoder_json, vocab_bpe = files[:2]
+    settings = read_settings(encoder_json)
     numbers = read_json(encoder_json)
     lines = _read_text(vocab_bpe).split("\n")[1:-1]
     merges = [tuple(line.split()) for line in lines]
@@ -163,42 +180,42 @@ def _byte_level(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Token
     vocabulary.refuse_absent((str(numbers[token]) for token in needed), encoder_json)
     symbols = {token: str(number) for token, number in numbers.items()}
     tokens = {token: vocabulary.ids[s] for token, s in symbols.items() if s in vocabulary.ids}
+    tokens |= vocabulary.added(settings)
     spelled, special = vocabulary.complete(tokens, tokens.__contains__)
-    ids = {token: place for place, token in enumerate(spelled)}
-    tokenizer = Tokenizer(models.BPE(ids, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = Tokenizer(models.BPE(_ids(spelled, settings), merges))
+    if settings.normalizer() is not None:
+        tokenizer.normalizer = settings.normalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.adds_prefix_space)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens(settings.added())
     return tokenizer, special
 
 
 def _wordpiece(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Tokenizer, list[str]]:
-    (path,) = files
+    path = files[0]
+    settings = read_settings(path)
     lines = [line.rstrip("\r") for line in _read_text(path).removesuffix("\n").split("\n")]
     pieces = [line for line in dict.fromkeys(lines) if line not in WORDPIECE_SPECIALS]
     vocabulary.refuse_absent(pieces, path)
     tokens = {piece: vocabulary.ids[piece] for piece in pieces}
+    tokens |= vocabulary.added(settings)
     # A word "<s>" is three for BERT, but another symbol of the dictionary may read as a word.
     spelled, special = vocabulary.complete(tokens, lambda symbol: symbol not in FAIRSEQ_SPECIALS)
-    ids = {token: place for place, token in enumerate(spelled)}
+    ids = _ids(spelled, settings)
     tokenizer = Tokenizer(
         models.WordPiece(ids, unk_token="<unk>", max_input_chars_per_word=LONGEST_WORD)
     )
-    beside = path.with_name("tokenizer_config.json")
-    config = read_json(beside) if beside.is_file() else {}
-    lowercase, strip_accents, chinese = (config.get(key) for key in CASING_KEYS)
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=True if chinese is None else chinese,
-        strip_accents=strip_accents,
-        lowercase=True if lowercase is None else lowercase,
-    )
+    normalizer = settings.word_normalizer()
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_tokens(settings.added())
     return tokenizer, special
 
 
 def _unigram(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Tokenizer, list[str]]:
-    (path,) = files
+    path = files[0]
     model = read_sentence_piece(path)
     kinds = {kind for _, _, kind in model.pieces}
     if not model.is_unigram or not kinds <= {NORMAL, UNKNOWN, CONTROL}:
@@ -249,5 +266,5 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_positions: int) -> N
         ("tokenizer_config.json", tokenizer_config(tokenizer, max_positions)),
         ("special_tokens_map.json", special_tokens(tokenizer)),
     ):
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (folder / name).write_text(text, encoding="utf-8", newline="\n")

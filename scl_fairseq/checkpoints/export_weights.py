@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scl_fairseq.checkpoints.huggingface import FAIRSEQ_LAYER_NORM_EPS
+from scl_fairseq.checkpoints.head_training import DENSE
+from scl_fairseq.checkpoints.layer_norms import eps_of
 from scl_fairseq.checkpoints.trained import Trained
 from scl_fairseq.checkpoints.weights import HEAD, LAYER, POSITIONS, TOKEN_TYPES, WORDS
 
@@ -26,8 +27,17 @@ def form_of(trained: Trained) -> str:
 
     A head whose biases and norm are as they were made has never been trained: it stands in for one
     that the source of a conversion did not have.
+
+    Raises:
+        ValueError: no training has trained its classification head.
     """
     if trained.head is not None:
+        try:
+            trained.head_training.require(trained.head)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; --to sentence-transformers writes the encoder alone"
+            ) from None
         return CLASSIFIER
     tensors = trained.tensors
     if _LM_HEAD + "dense.weight" not in tensors:
@@ -43,8 +53,8 @@ def huggingface_state(trained: Trained, form: str) -> dict[str, Tensor]:
 
     Args:
         trained: the checkpoint; V tokens, C channels.
-        form: ``CLASSIFIER``, ``MASKED_LM`` or ``ENCODER``, which takes a classifier's first layer
-            for its pooler, which computes the same.
+        form: ``CLASSIFIER``, ``MASKED_LM`` or ``ENCODER``, which takes a trained classifier's
+            first layer for its pooler, which computes the same.
 
     Returns:
         Contiguous float32 tensors, none of which share memory; the token types, which fairseq has
@@ -79,7 +89,7 @@ def huggingface_state(trained: Trained, form: str) -> dict[str, Tensor]:
         head = f"classification_heads.{trained.head}."
         if form == CLASSIFIER:
             pairs |= {f"classifier.{name}": head + name for name in ("dense", "out_proj")}
-        elif _is_tanh(trained.arguments):
+        elif _is_tanh(trained.arguments) and trained.head_training.was_trained(trained.head, DENSE):
             pairs["pooler.dense"] = head + "dense"
     for target, source in pairs.items():
         for part in ("weight", "bias"):
@@ -128,7 +138,7 @@ def huggingface_config(
         "hidden_dropout_prob": arguments.dropout,
         "hidden_size": width,
         "intermediate_size": arguments.encoder_ffn_embed_dim,
-        "layer_norm_eps": FAIRSEQ_LAYER_NORM_EPS,
+        "layer_norm_eps": eps_of(vars(arguments)),
         "max_position_embeddings": positions,
         "num_attention_heads": arguments.encoder_attention_heads,
         "num_hidden_layers": arguments.encoder_layers,

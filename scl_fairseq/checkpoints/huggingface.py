@@ -1,33 +1,53 @@
 """Turn a Hugging Face BERT, RoBERTa or XLM-R folder into one that fairseq fine-tunes from."""
 
 import logging
+import re
+from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags
-from scl_fairseq.checkpoints.vocabulary import SENTENCE_PIECE, Vocabulary, read_vocabulary
+from scl_fairseq.checkpoints.companions import PACKAGES
+from scl_fairseq.checkpoints.layer_norms import FAIRSEQ_LAYER_NORM_EPS
+from scl_fairseq.checkpoints.source_head import SourceHead, read_head
+from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
+from scl_fairseq.checkpoints.tokenizer_proof import prove
+from scl_fairseq.checkpoints.training_state import KEY
+from scl_fairseq.checkpoints.training_state import TEXT as OWN_TEXT
+from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
 from scl_fairseq.files import file_sha256, read_json, replaced_folder
+from scl_fairseq.text.bpe_files import fairseq_options
+from scl_fairseq.text.description import INPUT, LABELS, TEXT, fingerprint, write_description
+from scl_fairseq.versions import installed
 
 __all__ = ["Conversion", "architecture_flags", "convert"]
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "model.pt"
+SENTENCE_CONFIG = "sentence_bert_config.json"
 WRITTEN = frozenset(
     {
         CHECKPOINT,
         "config.json",
         "dict.txt",
         "encoder.json",
+        "input0",
+        "label",
         SENTENCE_PIECE,
+        "text.json",
         "tokenizer_config.json",
         "vocab.bpe",
         "vocab.txt",
     }
 )
-FAIRSEQ_LAYER_NORM_EPS = 1e-5
-BPE = {"bert": "wordpiece", "roberta": "gpt2", "xlm-roberta": "sentencepiece"}
+_NO_NAME = re.compile(r"LABEL_\d+")
+_ON_PAIRS = (
+    "BERT tells a second sentence by its token type, which fairseq has not: the classifier is for "
+    "single sentences, and on pairs its logits differ from the source's."
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +55,9 @@ class Conversion:
     """What :func:`convert` wrote.
 
     ``flags`` are those of :func:`architecture_flags`, ``parameters`` counts trainable numbers
-    (tied ones once), ``bpe`` is the name for ``--bpe`` and ``notes`` says in sentences where the
-    result differs from the source.
+    (tied ones once), ``bpe`` is the name for ``--bpe``, ``bpe_options`` are fairseq's for it,
+    ``head`` is the classifier's, and ``notes`` says in sentences where the result differs from the
+    source.
     """
 
     destination: Path
@@ -45,14 +66,16 @@ class Conversion:
     flags: tuple[str, ...]
     parameters: int
     bpe: str
+    bpe_options: Mapping[str, str]
     has_mlm_head: bool
+    head: SourceHead | None
     notes: tuple[str, ...]
 
 
 def convert(
     source: str | Path, destination: str | Path, expected_sha256: str | None = None
 ) -> Conversion:
-    """Write the fairseq form of a Hugging Face encoder.
+    """Write the fairseq form of a Hugging Face encoder, or of a classifier.
 
     Args:
         source: a folder with ``config.json``, the weights (``model.safetensors``, its shards, or
@@ -62,6 +85,7 @@ def convert(
         destination: the folder to write: ``model.pt``, ``dict.txt``, the source's
             ``config.json``, and ``vocab.txt`` with ``tokenizer_config.json`` (WordPiece),
             ``encoder.json`` with ``vocab.bpe`` (byte-level BPE) or ``sentencepiece.bpe.model``.
+            A classifier's folder is one of a training's: see ``checkpoints.companions``.
             It appears whole or not at all. An earlier conversion there is replaced; any other
             folder that is not empty is not.
         expected_sha256: refuse a file of weights with another hash.
@@ -77,42 +101,63 @@ def convert(
     """
     source, destination = Path(source).resolve(), Path(destination).resolve()
     _check_destination(source, destination)
-    architecture = Architecture.from_config(read_json(_require(source, "config.json")))
+    config = read_json(_require(source, "config.json"))
+    architecture = Architecture.from_config(config)
     weights = _find_weights(source)
     if expected_sha256 is not None:
         check_sha256(weights, expected_sha256)
-    vocabulary = read_vocabulary(source, architecture.model_type)
-    checkpoint, has_mlm_head = _checkpoint(weights, architecture, vocabulary)
+    vocabulary = read_vocabulary(source, config)
+    tensors = _tensors(weights, architecture, vocabulary)
+    head = read_head(config, tensors, architecture.family)
+    state, has_mlm_head = _state(weights[0], tensors, architecture, vocabulary, head)
 
     files = {"dict.txt": vocabulary.dictionary, **vocabulary.files}
-    files["config.json"] = (source / "config.json").read_text(encoding="utf-8")
+    if head:
+        files[INPUT] = vocabulary.dictionary
+    if head and head.labels:
+        files[LABELS] = "".join(f"{label} 1\n" for label in head.labels)
+    more = {"config.json": (source / "config.json").read_text(encoding="utf-8")}
     with replaced_folder(destination) as folder:
         import torch
 
-        torch.save(checkpoint, folder / CHECKPOINT)
-        for name, content in files.items():
+        for name, content in {**files, **more}.items():
             data = content if isinstance(content, bytes) else content.encode("utf-8")
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
-    notes = _notes(architecture, has_mlm_head)
+        separators, told = prove(vocabulary, folder, source)
+        text = None
+        if head:
+            pairs_are_known = _pairs_are_known(tensors, architecture)
+            text = _describe(folder, files, vocabulary, architecture, head, separators)
+            text["num_inputs"] = None if pairs_are_known else 1
+            write_description(folder, text)
+            more[TEXT] = ""
+            told += () if pairs_are_known else (_ON_PAIRS,)
+        arguments = architecture.namespace(head, separators)
+        torch.save(_checkpoint(arguments, state, text), folder / CHECKPOINT)
+    notes = (*_notes(architecture, has_mlm_head, head), *_left_out(source, tensors, head), *told)
     for note in notes:
         logger.info(note)
+    at = {name: destination / name for name in vocabulary.files}
     return Conversion(
         destination=destination,
-        files=tuple(sorted({CHECKPOINT, *files})),
+        files=tuple(sorted({CHECKPOINT, *files, *more})),
         architecture=architecture,
-        flags=tuple(architecture_flags(checkpoint["args"])),
-        parameters=_count_parameters(checkpoint["model"]),
-        bpe=BPE[architecture.model_type],
+        flags=tuple(architecture_flags(arguments)),
+        parameters=_count_parameters(state),
+        bpe=vocabulary.bpe,
+        bpe_options=fairseq_options(vocabulary.bpe, at),
         has_mlm_head=has_mlm_head,
+        head=head,
         notes=notes,
     )
 
 
-def _checkpoint(
+def _tensors(
     weights: tuple[Path, ...], architecture: Architecture, vocabulary: Vocabulary
-) -> tuple[dict[str, Any], bool]:
+) -> dict[str, Any]:
     from scl_fairseq.checkpoints.tensor_files import read_weights
-    from scl_fairseq.checkpoints.weights import WORDS, bare_names, fairseq_state
+    from scl_fairseq.checkpoints.weights import WORDS, bare_names
 
     tensors = bare_names(read_weights(weights), architecture.family)
     sizes = {
@@ -124,9 +169,30 @@ def _checkpoint(
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"vocabulary sizes differ: {listed}")
-    state, has_mlm_head = fairseq_state(tensors, architecture, vocabulary.order)
-    checkpoint = {
-        "args": architecture.namespace(),
+    return tensors
+
+
+def _state(
+    path: Path,
+    tensors: dict[str, Any],
+    architecture: Architecture,
+    vocabulary: Vocabulary,
+    head: SourceHead | None,
+) -> tuple[dict[str, Any], bool]:
+    from scl_fairseq.checkpoints.finite import check_finite
+    from scl_fairseq.checkpoints.weights import fairseq_state
+
+    state, has_mlm_head = fairseq_state(tensors, architecture, vocabulary.order, head)
+    check_finite(path, state)
+    return state, has_mlm_head
+
+
+def _checkpoint(
+    arguments: Namespace, state: dict[str, Any], text: dict[str, Any] | None
+) -> dict[str, Any]:
+    own = {KEY: {OWN_TEXT: text}} if text else {}
+    return {
+        "args": arguments,
         "model": state,
         "optimizer_history": [
             {
@@ -136,28 +202,84 @@ def _checkpoint(
                 "num_updates": 0,
             }
         ],
-        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, **own},
     }
-    return checkpoint, has_mlm_head
 
 
-def _notes(architecture: Architecture, has_mlm_head: bool) -> tuple[str, ...]:
+def _describe(
+    folder: Path,
+    files: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    architecture: Architecture,
+    head: SourceHead,
+    separators: int,
+) -> dict[str, Any]:
+    """What a training on sentences would say of its texts."""
+    arguments = architecture.namespace(head, separators)
+    return {
+        "task": None,
+        "labels": list(head.labels),
+        "bpe": vocabulary.bpe,
+        "init_token": arguments.init_token,
+        "separator_token": arguments.separator_token,
+        "max_positions": architecture.max_positions,
+        "sha256": {name: fingerprint(folder / name) for name in files if name != INPUT},
+        "versions": installed(PACKAGES),
+    }
+
+
+def _pairs_are_known(tensors: Mapping[str, Any], architecture: Architecture) -> bool:
+    """Whether a second sentence is read as the source reads it: fairseq has no token types."""
+    from scl_fairseq.checkpoints.weights import TOKEN_TYPES
+
+    types = tensors[TOKEN_TYPES]
+    return architecture.family != "bert" or bool((types == types[0]).all())
+
+
+def _notes(
+    architecture: Architecture, has_mlm_head: bool, head: SourceHead | None
+) -> tuple[str, ...]:
     notes = []
-    if not has_mlm_head:
+    if head and head.labels and all(map(_NO_NAME.fullmatch, head.labels)):
+        notes.append(
+            f"config.json names no labels: they are {head.labels[0]}, {head.labels[1]} and so on."
+        )
+    if not has_mlm_head and not head:
         notes.append(
             "The source has no masked-language-model head. fairseq requires one, so model.pt "
             "holds an untrained one (fixed seed); fine-tuning a classifier does not use it, the "
             "first stage of infocse trains it."
         )
-    elif architecture.family == "roberta" and architecture.activation_fn != "gelu":
+    elif has_mlm_head and architecture.family == "roberta" and architecture.activation_fn != "gelu":
         notes.append(
             "RoBERTa's masked-language-model head uses gelu whatever the encoder uses; fairseq's "
             f"follows the encoder ({architecture.activation_fn}), so its predictions differ."
         )
-    if architecture.layer_norm_eps != FAIRSEQ_LAYER_NORM_EPS:
+    if architecture.layer_norm_eps != FAIRSEQ_LAYER_NORM_EPS and not head:
         notes.append(
             f"The source's layer norms use eps {architecture.layer_norm_eps:g}, fairseq's "
             f"{FAIRSEQ_LAYER_NORM_EPS:g}: hidden states differ slightly."
+        )
+    return tuple(notes)
+
+
+def _left_out(source: Path, tensors: Mapping[str, Any], head: SourceHead | None) -> tuple[str, ...]:
+    """What of the folder does not come along, or comes in another form, in sentences."""
+    import torch
+
+    notes = []
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    others = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes - {torch.float32})
+    if others:
+        exactly = "rounded to" if "float64" in others else "exactly as"
+        notes.append(f"The weights are {', '.join(others)}; model.pt holds them {exactly} float32.")
+    if "pooler.dense.weight" in tensors and not head:
+        notes.append("The source's pooler is left out: fairseq's encoder has no place for it.")
+    path = source / SENTENCE_CONFIG
+    if path.exists() and read_json(path).get("do_lower_case"):
+        notes.append(
+            f"{SENTENCE_CONFIG} says do_lower_case: sentence-transformers lower-cases texts before "
+            "the tokenizer gets them. This is not done here; lower-case your texts."
         )
     return tuple(notes)
 

@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from scl_fairseq.checkpoints import fitting
+
 logger = logging.getLogger(__name__)
 
 # Parameters that encoder layers of fairseq 0.12.2 keep beside the ones that the forward uses.
@@ -187,7 +189,8 @@ def _load_whole_checkpoints_on_every_rank(trainer_class: type) -> None:
         if self.data_parallel_world_size > 1:
             # Otherwise rank 0 broadcasts the state as a pickle that no allow-list can cover.
             self.cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
-        return original(self, _whole_or_fallback(self, filename), *args, **kwargs)
+        with fitting.loading_into(self):
+            return original(self, _whole_or_fallback(self, filename), *args, **kwargs)
 
     load_checkpoint._scl_fairseq = True
     trainer_class.load_checkpoint = load_checkpoint

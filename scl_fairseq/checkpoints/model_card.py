@@ -96,7 +96,9 @@ def _sentence(target: str, form: str) -> str:
 
 def _yaml(value: str | list | Mapping) -> str:
     # JSON is YAML, with every string quoted where it must be.
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return (
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+    )
 
 
 def _version(package: str) -> str | None:

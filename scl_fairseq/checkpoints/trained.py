@@ -5,20 +5,22 @@ from __future__ import annotations
 import copy
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from scl_fairseq.checkpoints.finite import check_finite, used
+from scl_fairseq.checkpoints.fitting import check_beside
+from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD, HeadTraining
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
 from scl_fairseq.checkpoints.training_state import text_of
 from scl_fairseq.text.assets import EMBEDDING, is_regression
 from scl_fairseq.text.description import Description
 
-DEFAULT_HEAD = "sentence_classification_head"
 _HEADS = "classification_heads."
 _BUFFERS = re.compile(r"encoder\.sentence_encoder\.(version|embed_positions\._float_tensor)")
 _COPY = re.compile(rf"encoder\.sentence_encoder\.layers\.\d+\.({'|'.join(UNUSED_COPIES)})")
@@ -35,7 +37,7 @@ class Trained:
             name; in checkpoints older than fairseq's configuration groups, all of them in each.
         tensors: by the names that fairseq gives them today.
         extra_state: what training kept beside the weights.
-        updates: how many were made.
+        history: fairseq's, of all trainings that led to it.
     """
 
     path: Path
@@ -43,7 +45,7 @@ class Trained:
     settings: Mapping[str, Mapping[str, Any]]
     tensors: Mapping[str, Tensor]
     extra_state: Mapping[str, Any]
-    updates: int
+    history: Sequence[Mapping[str, Any]]
 
     @property
     def head(self) -> str | None:
@@ -70,6 +72,24 @@ class Trained:
     def text(self) -> Description:
         """What it says itself of its texts; nothing where an earlier version has written it."""
         return text_of(self.extra_state)
+
+    @property
+    def head_training(self) -> HeadTraining:
+        """Whether a head was trained."""
+        return HeadTraining(self.path, self.settings["criterion"], self.extra_state, self.history)
+
+    @property
+    def updates(self) -> int:
+        """How many the last training made."""
+        return self.history[-1].get("num_updates", 0)
+
+    def check_finite(self, mlm: bool) -> None:
+        """Refuse NaN and infinity in what the model computes with, its MLM head or not.
+
+        Raises:
+            ValueError: the message names the file and the first such tensor.
+        """
+        check_finite(self.path, used(self.tensors, self.head, mlm))
 
     @property
     def is_regression(self) -> bool:
@@ -112,14 +132,14 @@ def read_trained(path: Path) -> Trained:
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise ValueError(f"{path} is not a fairseq checkpoint: it holds no model")
     settings = _settings(state)
-    history = state.get("optimizer_history") or [{}]
+    check_beside(path, settings["model"])
     return Trained(
         path=path,
         arguments=_arguments(path, settings.pop("model")),
         settings=settings,
         tensors=_todays_names(state["model"]),
         extra_state=state.get("extra_state") or {},
-        updates=history[-1].get("num_updates", 0),
+        history=state.get("optimizer_history") or [{}],
     )
 
 

@@ -12,6 +12,8 @@ A criterion may have any of these methods, which its trainer then calls:
   checkpoints load weights-only; or None. It is kept in each checkpoint.
 - ``load_training_state(state)``: gets that of the checkpoint from which a training resumes. A
   checkpoint without one means to begin afresh.
+- ``begin_from(state)``: gets that of another training's checkpoint, from whose weights a new one
+  begins: the place to refuse what it was made for.
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
 Beside it lies what the weights know of their texts: see ``text.description``.
@@ -118,8 +120,9 @@ def _load_states(trainer_class: type) -> None:
         if extra_state is not None:  # fairseq holds on to the rest as long as it trains
             extra_state.pop(KEY, None)
         criterion = self.get_criterion()
-        if own is not None and _resumes(self) and hasattr(criterion, "load_training_state"):
-            criterion.load_training_state(own)
+        receiver = "load_training_state" if _resumes(self) else "begin_from"
+        if own is not None and hasattr(criterion, receiver):
+            getattr(criterion, receiver)(own)
         return extra_state
 
     trainer_class.load_checkpoint = load_checkpoint

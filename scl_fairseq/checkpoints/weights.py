@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from scl_fairseq.checkpoints.architecture import FAIRSEQ_PADDING_INDEX, Architecture
+from scl_fairseq.checkpoints.source_head import HEAD as CLASSIFIER
+from scl_fairseq.checkpoints.source_head import MODULES, SourceHead
 
 WORDS = "embeddings.word_embeddings.weight"
 POSITIONS = "embeddings.position_embeddings.weight"
@@ -60,7 +62,10 @@ def bare_names(stored: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
 
 
 def fairseq_state(
-    tensors: Mapping[str, Tensor], architecture: Architecture, order: Sequence[int]
+    tensors: Mapping[str, Tensor],
+    architecture: Architecture,
+    order: Sequence[int],
+    head: SourceHead | None = None,
 ) -> tuple[dict[str, Tensor], bool]:
     """Map an encoder's tensors to the state dict of fairseq's ``RobertaModel``.
 
@@ -73,6 +78,7 @@ def fairseq_state(
         tensors: as :func:`bare_names` gives them.
         architecture: the sizes that the tensors must have.
         order: for each of fairseq's V ids, the row of the source's word embedding.
+        head: the classification head among the tensors.
 
     Returns:
         The state dict (float32, contiguous; ``lm_head.weight`` is the tied word embedding
@@ -87,7 +93,13 @@ def fairseq_state(
     head_prefix = HEAD_PREFIX[architecture.family]
     has_head = any(name.startswith(head_prefix) for name in tensors)
     names, shapes = _expected(architecture, has_head)
-    tensors = {name: tensor for name, tensor in tensors.items() if not _UNUSED.fullmatch(name)}
+    if head:
+        _expect_classifier(architecture, head, names, shapes)
+    tensors = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name in shapes or not _UNUSED.fullmatch(name)
+    }
     if has_head:
         tensors = _with_tied_head(tensors, head_prefix)
     _refuse_misfits(tensors, shapes)
@@ -145,6 +157,20 @@ def _expected(
             matrix = part == "weight" and not target.endswith(("norm", "layernorm_embedding"))
             shapes[f"{source}.{part}"] = (outputs, inputs) if matrix else (outputs,)
     return names, shapes
+
+
+def _expect_classifier(
+    architecture: Architecture,
+    head: SourceHead,
+    names: dict[str, str],
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    width = architecture.width
+    for source, target in MODULES[architecture.family].items():
+        rows = width if target == "dense" else head.outputs
+        for part, shape in (("weight", (rows, width)), ("bias", (rows,))):
+            names[f"{source}.{part}"] = f"classification_heads.{CLASSIFIER}.{target}.{part}"
+            shapes[f"{source}.{part}"] = shape
 
 
 def _with_tied_head(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

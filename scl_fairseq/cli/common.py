@@ -1,4 +1,4 @@
-"""What every command shares: bad input is one line on standard error and exit code 2."""
+"""What every command shares: UTF-8, and bad input is one line on standard error, exit code 2."""
 
 import argparse
 import contextlib
@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
+
+from scl_fairseq.utf8 import begin_command, print_utf8
 
 BAD_INPUT = 2
 UNREAD = 141
@@ -53,13 +55,6 @@ def _terminated_as_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _print_everywhere() -> None:
-    """A locale without a character must not make a command fail that has done its work."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
 def byte_bar() -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
     """A progress bar on a terminal, elsewhere nothing: call it with bytes done and bytes in all.
 
@@ -101,7 +96,10 @@ def command(prog: str) -> Callable:
     def decorate(main: Callable[[Sequence[str] | None], int]) -> Callable:
         @functools.wraps(main)
         def guarded(argv: Sequence[str] | None = None) -> int:
-            _print_everywhere()
+            if argv is None:
+                begin_command()
+            else:  # called from Python, whose process is not ours
+                print_utf8()
             try:
                 with _terminated_as_interrupted():
                     return main(argv)

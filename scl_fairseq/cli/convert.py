@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, command
-from scl_fairseq.text.choices import GPT2, SENTENCEPIECE, WORDPIECE
+from scl_fairseq.cli.text_model import add_text_options
+from scl_fairseq.text.assets import CHECKPOINT_HELP
 
 PROG = "scl-convert"
 TARGETS = ("huggingface", "sentence-transformers")
@@ -28,7 +29,7 @@ def _parser() -> Parser:
         "source",
         metavar="SOURCE",
         type=Path,
-        help="the Hugging Face folder; with --to, a fairseq checkpoint",
+        help=f"the Hugging Face folder; with --to, a checkpoint {CHECKPOINT_HELP}",
     )
     parser.add_argument(
         "destination",
@@ -42,21 +43,6 @@ def _parser() -> Parser:
     out = parser.add_argument_group("from fairseq")
     out.add_argument("--to", choices=TARGETS, help="what to write")
     out.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        type=Path,
-        help="the binarised data, for its dictionaries; by default those next to the checkpoint, "
-        "then those it was trained on",
-    )
-    out.add_argument(
-        "--bpe",
-        choices=(GPT2, WORDPIECE, SENTENCEPIECE),
-        help="the encoding; by default the one whose files are there",
-    )
-    out.add_argument(
-        "--bpe-dir", metavar="DIR", type=Path, help="its files; by default next to the checkpoint"
-    )
-    out.add_argument(
         "--task", metavar="NAME", help="the task, for its label names and the model card: SST-2, …"
     )
     out.add_argument(
@@ -69,6 +55,7 @@ def _parser() -> Parser:
         action="store_true",
         help="sentence-transformers: scale vectors to length 1",
     )
+    add_text_options(parser)
     return parser
 
 
@@ -97,7 +84,6 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
 def _to_fairseq(options: argparse.Namespace) -> int:
     # After parsing: torch takes seconds to import, and --help does not need it.
     from scl_fairseq.checkpoints.huggingface import convert
-    from scl_fairseq.text.bpe_files import BPE_OPTIONS
 
     done = convert(options.source, options.destination, expected_sha256=options.sha256)
     size = done.architecture
@@ -107,12 +93,15 @@ def _to_fairseq(options: argparse.Namespace) -> int:
         f"{size.layers} layers, {size.width} wide, {size.heads} heads, "
         f"{size.max_positions} positions, {size.vocabulary_size} tokens ({done.bpe})"
     )
+    if done.head:
+        print(f"labels: {', '.join(done.head.labels)}" if done.head.labels else "a regression")
     print("fairseq-train needs:")
     print(f"  --finetune-from-model {shlex.quote(str(options.destination / 'model.pt'))} \\")
     # For text: checkpoints remember it, and fairseq's hub would otherwise download GPT-2's.
-    words = ["--bpe", done.bpe]
-    for option, name in BPE_OPTIONS[done.bpe].items():
-        words += ["--" + option.replace("_", "-"), str(options.destination / name)]
+    words = ["--bpe", done.bpe_options["_name"]]
+    for option, path in done.bpe_options.items():
+        if option != "_name":
+            words += ["--" + option.replace("_", "-"), path]
     print(f"  {shlex.join(words)} \\")
     print(f"  {shlex.join(done.flags)}")  # the recipes take the line that begins with --arch
     for note in done.notes:

@@ -55,8 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("num_examples", "num_samples", "epochs"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    if not 0 < options.scl_lambda <= 1 or not options.scl_temperature > 0:
-        raise ValueError("--scl-lambda must be in (0, 1] and --scl-temperature greater than 0")
+    if not 0 < options.scl_lambda < 1 or not options.scl_temperature > 0:
+        raise ValueError(
+            "--scl-lambda must be greater than 0 and below 1, which would leave the classifier "
+            "untrained, and --scl-temperature greater than 0"
+        )
 
     from scl_fairseq.experiments.demo import run_demo
     from scl_fairseq.experiments.demo_runs import DemoSettings

@@ -9,17 +9,22 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.text_model import (
+    Block,
     add_model_options,
     loaded,
+    run_blocks,
     sentence_blocks,
     tell_truncated,
 )
 from scl_fairseq.files import replaced_file
 from scl_fairseq.inference.choices import CLS, KINDS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PROG = "scl-embed"
 
@@ -66,8 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         vectors = VectorFile(file, kind)
         vectors.write(model.embed([], options.embedding).numpy())  # the width, without any line
-        for block in blocks:
-            found = model.embed(block, options.embedding, max_tokens=options.batch_tokens)
+
+        def embed(block: Block) -> Tensor:
+            return model.embed(block, options.embedding, max_tokens=options.batch_tokens)
+
+        end = "all was well up to line {}; nothing is written"
+        for found in run_blocks(embed, blocks, options, end):
             count += model.truncated
             vectors.write(found.numpy())
         vectors.finish()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from scl_fairseq.cli.common import Parser, bar_of, command, part_of
 from scl_fairseq.cli.evaluate_sts import STS_OPTIONS, add_sts_options, evaluate_sts
 from scl_fairseq.cli.task_options import at_least, positive, refuse
+from scl_fairseq.cli.text_model import SPLIT_HELP
+from scl_fairseq.text.assets import CHECKPOINT_HELP, find_checkpoint
 
 if TYPE_CHECKING:
     from scl_fairseq.data.binarized import BinarizedData
@@ -38,7 +40,7 @@ def _parser() -> Parser:
         nargs="+",
         type=Path,
         metavar="CHECKPOINT",
-        help="that fairseq-train wrote; the others are compared with the first",
+        help=f"{CHECKPOINT_HELP}; the others are compared with the first",
     )
     parser.add_argument(
         "--data",
@@ -47,7 +49,10 @@ def _parser() -> Parser:
         help="binarised data, of scl-preprocess or fairseq-preprocess, with the dictionaries that "
         "the checkpoints were trained with",
     )
-    parser.add_argument("--split", default="test", help="of the data, as fairseq names it (test)")
+    parser.add_argument(
+        "--split",
+        help=SPLIT_HELP,
+    )
     parser.add_argument(
         "--name",
         nargs="+",
@@ -60,13 +65,22 @@ def _parser() -> Parser:
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the bootstrap (0)")
     parser.add_argument(
+        "--f1-label",
+        metavar="NAME",
+        help="label whose F1 is shown (of two labels: 1 of 0 and 1, the greater of other numbers, "
+        "the alphabetically later of words; of more than two: the mean over all, macro F1)",
+    )
+    parser.add_argument(
         "--predictions",
         type=Path,
         metavar="FILE",
         help="write every example's prediction and probabilities, tab-separated",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write all scores, settings and checksums"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write all scores, the whole confusion table, settings and checksums",
     )
     parser.add_argument(
         "--glue-submission",
@@ -88,6 +102,7 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
     options = _parser().parse_args(argv)
+    options.checkpoints = [find_checkpoint(path) for path in options.checkpoints]
     names = _names(options)
     if options.sts:
         with _quiet():
@@ -101,10 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.glue_submission and len(options.checkpoints) > 1:
         raise ValueError("--glue-submission takes one checkpoint")
 
-    from scl_fairseq.data.binarized import has_labels, open_binarized
+    from scl_fairseq.data.binarized import default_split, has_labels, open_binarized
     from scl_fairseq.inference.submission import plan_submission
+    from scl_fairseq.metrics import f1_class
 
+    needs_labels = not (options.predictions or options.glue_submission)
+    options.split = options.split or default_split(options.data, needs_labels)
     data = open_binarized(options.data, (options.split,), needs_labels=False)
+    f1_class(data.labels, options.f1_label)  # or an error, before models run
     submission = None
     if options.glue_submission:
         submission = plan_submission(data, options.split, options.task)
@@ -158,7 +177,8 @@ def _evaluate(
             advance = part_of(show, place, len(names))
             predictions = predict_split(path, data, options.split, device, advance)
             found.append((name, path, predictions))
-    return evaluate(data, options.split, found, str(device), options.bootstrap, options.seed)
+    numbers = options.bootstrap, options.seed
+    return evaluate(data, options.split, found, str(device), *numbers, options.f1_label)
 
 
 def _report(

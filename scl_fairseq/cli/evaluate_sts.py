@@ -9,11 +9,11 @@ from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, bar_of, part_of
 from scl_fairseq.cli.task_options import refuse
+from scl_fairseq.cli.text_model import add_text_options
 from scl_fairseq.inference.choices import CLS, KINDS
-from scl_fairseq.text.choices import BPES
 
 # What only scores on labels have.
-LABEL_OPTIONS = ("predictions", "glue_submission", "task")
+LABEL_OPTIONS = ("predictions", "f1_label", "glue_submission", "task")
 STS_OPTIONS = ("embedding", "bpe", "bpe_dir")
 
 
@@ -22,8 +22,7 @@ def add_sts_options(parser: Parser) -> None:
     sts = parser.add_argument_group(
         "semantic textual similarity",
         "Spearman's correlation of cosines with people's scores on STS12 to STS16, STS-B and\n"
-        "SICK-R, as far as they are there; --data names dictionaries where they do not lie next\n"
-        "to the checkpoint.",
+        "SICK-R, as far as they are there; --data names dictionaries.",
     )
     sts.add_argument(
         "--sts", type=Path, metavar="DIR", help="SentEval's data/downstream, or its STS folder"
@@ -35,8 +34,7 @@ def add_sts_options(parser: Parser) -> None:
         metavar="KIND",
         help=f"{', '.join(KINDS)}, one or several ({CLS})",
     )
-    sts.add_argument("--bpe", choices=BPES, help="encoding of the sentences")
-    sts.add_argument("--bpe-dir", type=Path, metavar="DIR", help="the encoding's files")
+    add_text_options(parser, data_dir=False)
 
 
 def evaluate_sts(options: argparse.Namespace, names: Sequence[str]) -> None:
@@ -51,10 +49,9 @@ def evaluate_sts(options: argparse.Namespace, names: Sequence[str]) -> None:
     from scl_fairseq.files import write_text
     from scl_fairseq.inference import sts
     from scl_fairseq.inference.sts_files import read_sts
-    from scl_fairseq.text.assets import find_checkpoint
 
     sets, missing = read_sts(options.sts)
-    paths = [find_checkpoint(path) for path in options.checkpoints]
+    paths = options.checkpoints
     kinds = list(dict.fromkeys(options.embedding or [CLS]))
     found = []
     with bar_of("sentences") as show:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import at_least, positive
+from scl_fairseq.cli.text_model import SPLIT_HELP
+from scl_fairseq.text.assets import CHECKPOINT_HELP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +77,7 @@ def _add_tsne_options(parser: Parser) -> None:
         nargs="+",
         type=Path,
         metavar="CHECKPOINT",
-        help="that fairseq-train wrote; those trained with CE alone are drawn on the left",
+        help=f"{CHECKPOINT_HELP}; those trained with CE alone are drawn on the left",
     )
     parser.add_argument(
         "--data",
@@ -84,7 +86,7 @@ def _add_tsne_options(parser: Parser) -> None:
         metavar="DIR",
         help="binarised data that the checkpoints were trained with",
     )
-    parser.add_argument("--split", default="test", help="of the data, as fairseq names it (test)")
+    parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument(
         "--names", nargs="+", metavar="NAME", help="panel titles, one for each checkpoint"
     )

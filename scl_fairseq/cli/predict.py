@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.text_model import (
+    Block,
     add_model_options,
     loaded,
+    run_blocks,
     sentence_blocks,
     tell_truncated,
 )
@@ -52,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = model.predict([]).class_names  # refused here where there is no classifier
         if options.format == TSV:
             print("label", *names, sep="\t", flush=True)
-        for block in blocks:
-            found = model.predict(block, max_tokens=options.batch_tokens)
+
+        def predict(block: Block) -> Predictions:
+            return model.predict(block, max_tokens=options.batch_tokens)
+
+        for found in run_blocks(predict, blocks, options, "the output ends after {}"):
             count += model.truncated
             sys.stdout.write(_lines(found, options.format))
             sys.stdout.flush()
@@ -76,6 +81,7 @@ def _lines(found: Predictions, form: str) -> str:
                     },
                 },
                 ensure_ascii=False,
+                allow_nan=False,
             )
             for label, row in rows
         )

@@ -9,22 +9,28 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from scl_fairseq.cli.common import Parser, byte_bar
 from scl_fairseq.cli.task_options import add_table_options, positive, refuse
+from scl_fairseq.data.table_files import kind_of
 from scl_fairseq.inference.choices import DTYPES
+from scl_fairseq.refusals import NotFiniteError
+from scl_fairseq.text.assets import CHECKPOINT_HELP, RULE
 from scl_fairseq.text.choices import BPES
 
 if TYPE_CHECKING:
     from scl_fairseq.data.text_tables import TableOptions
     from scl_fairseq.inference.hub import SentenceModel
 
+Block = Sequence[tuple[str, ...]]
+Found = TypeVar("Found")
+
 TABLE_OPTIONS = ("sentence_columns", "columns", "quoting")
-CHECKPOINT_HELP = (
-    "that fairseq-train wrote, or a folder with checkpoint_best.pt, model.pt or checkpoint_last.pt"
+SPLIT_HELP = (
+    "of the data, as fairseq names it (test; valid where there is no test set that can be scored)"
 )
 
 
@@ -50,15 +56,7 @@ def add_model_options(parser: Parser) -> None:
         metavar="N",
         help="sentences times longest length of a batch (1024, on a GPU 16384)",
     )
-    where = parser.add_argument_group(
-        "what text needs",
-        "by default next to the checkpoint, or else in the data it was trained on",
-    )
-    where.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="binarised data with its dictionaries"
-    )
-    where.add_argument("--bpe", choices=BPES, help="encoding of the sentences")
-    where.add_argument("--bpe-dir", type=Path, metavar="DIR", help="the encoding's files")
+    add_text_options(parser)
     table = parser.add_argument_group(
         "an --input that is a table",
         "A .tsv is one if an option below is given, or its first line has the names of sentence\n"
@@ -72,6 +70,22 @@ def add_model_options(parser: Parser) -> None:
         "text, or sentence1 and sentence2)",
     )
     add_table_options(table)
+
+
+def add_text_options(parser: Parser, data_dir: bool = True) -> None:
+    """Add the options by which files are named that are not where the rule finds them.
+
+    Args:
+        parser: receives them.
+        data_dir: add ``--data-dir`` too; otherwise the command's own ``--data`` does what it does.
+    """
+    where = parser.add_argument_group("what text needs", RULE)
+    if data_dir:
+        where.add_argument(
+            "--data-dir", type=Path, metavar="DIR", help="binarised data with its dictionaries"
+        )
+    where.add_argument("--bpe", choices=BPES, help="encoding of the sentences")
+    where.add_argument("--bpe-dir", type=Path, metavar="DIR", help="the encoding's files")
 
 
 @contextlib.contextmanager
@@ -168,6 +182,37 @@ def _table_options(options: argparse.Namespace) -> TableOptions:
     return TableOptions(
         tuple(options.sentence_columns or ()), tuple(options.columns or ()), options.quoting
     )
+
+
+def run_blocks(
+    run: Callable[[Block], Found], blocks: Iterator[Block], options: argparse.Namespace, end: str
+) -> Iterator[Found]:
+    """What the model makes of each block.
+
+    Args:
+        run: the model.
+        blocks: of lines, or of rows of a table.
+        options: of the command.
+        end: what becomes of the output where the model breaks down; ``{}`` is the last line or row
+            of the block before.
+
+    Raises:
+        ValueError: outputs for a line are not finite.
+    """
+    unit = "line" if options.input is None or kind_of(options.input) is None else "row"
+    lines = 0
+    for block in blocks:
+        try:
+            found = run(block)
+        except NotFiniteError as error:
+            kind = f" in {options.dtype}" if options.dtype else ""
+            raise ValueError(
+                f"{options.checkpoint}: what the model makes of {unit} {lines + error.index + 1} is "
+                f"not finite{kind}: its training has diverged, or numbers are too large for its "
+                f"--dtype; {end.format(f'{unit} {lines}')}"
+            ) from error
+        yield found
+        lines += len(block)
 
 
 def tell_truncated(prog: str, count: int, model: SentenceModel) -> None:

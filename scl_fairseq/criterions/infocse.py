@@ -79,6 +79,8 @@ class InfoCSECriterion(SimCSECriterion):
         ValueError: when built with an option out of its range, or with a task that masks nothing.
     """
 
+    name = "infocse"
+
     def __init__(self, cfg: InfoCSEConfig, task):
         _check_config(cfg)
         super().__init__(cfg, task)

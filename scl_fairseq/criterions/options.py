@@ -8,6 +8,9 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from scl_fairseq.criterions.capture import EMBEDDINGS
 from scl_fairseq.losses.supervised_contrastive import check_temperature
 
+# In the state of a first stage's checkpoint: the embedding that it contrasted, if not CLS.
+CONTRASTED = "contrasted"
+
 
 @dataclass
 class ContrastConfig(FairseqDataclass):

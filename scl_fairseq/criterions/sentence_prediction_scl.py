@@ -12,20 +12,19 @@ from fairseq.criterions.sentence_prediction import (
 )
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
-from torch import Tensor
 
-from scl_fairseq.criterions import confusion, diagnostics
+from scl_fairseq.criterions import diagnostics, reports
 from scl_fairseq.criterions.contrast import Contrast
 from scl_fairseq.criterions.frozen import FrozenReader
-from scl_fairseq.criterions.options import ContrastConfig, check_contrast
+from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast
 from scl_fairseq.criterions.reader import Reader
+from scl_fairseq.criterions.reports import Reports
+from scl_fairseq.criterions.targets import check_targets
 from scl_fairseq.losses import supervised_contrastive_loss
-from scl_fairseq.metrics import accuracy, binary_f1, matthews_corrcoef
+from scl_fairseq.text.dictionary import labels_of
 
 logger = logging.getLogger(__name__)
 
-# Settings that stock sentence_prediction does not have, the same on every fairseq version.
-OWN_REPORTS = ("report_mcc", "report_acc_and_f1")
 # Penalties that stock sentence_prediction adds to its loss for AdaPrune, outside of lambda.
 STOCK_REGULARIZERS = ("mha_reg_loss", "ffn_reg_loss")
 
@@ -65,7 +64,16 @@ class SentencePredictionSCLConfig(ContrastConfig, SentencePredictionConfig):
     )
     report_acc_and_f1: bool = field(
         default=False,
-        metadata={"help": "report F1 of class 1 and its mean with accuracy (x 100), two classes"},
+        metadata={
+            "help": "report F1 of one class, see --f1-label, and its mean with accuracy (x 100)"
+        },
+    )
+    f1_label: str = field(
+        default="",
+        metadata={
+            "help": "label whose F1 --report-acc-and-f1 reports; by default, of two labels, 1 of 0 "
+            "and 1, the greater of other numbers, the alphabetically later of words"
+        },
     )
 
 
@@ -78,8 +86,8 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
 
     Raises:
         ValueError: when built with lambda outside [0, 1], temperature not greater than 0,
-            regression targets together with lambda > 0, F1 for other than two classes, or a task
-            without labels.
+            regression targets together with lambda > 0, F1 of a class that is not there, or a task
+            without labels; in a forward pass: a target is none of the classes.
     """
 
     def __init__(self, cfg: SentencePredictionSCLConfig, task):
@@ -90,13 +98,16 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.scl_reduction = str(cfg.scl_reduction)
         self.scl_embedding = str(cfg.scl_embedding)
         self.scl_diagnostics = cfg.scl_diagnostics
-        reader_class = FrozenReader if cfg.freeze_encoder else Reader
+        self._freezes = cfg.freeze_encoder
+        reader_class = FrozenReader if self._freezes else Reader
         self._reader = reader_class(
             cfg, self.classification_head_name, task.source_dictionary.pad()
         )
         self._contrast = Contrast(cfg, task, self._reader)
-        self.report_mcc = cfg.report_mcc
-        self.report_acc_and_f1 = cfg.report_acc_and_f1
+        self._labels = [] if self.regression_target else labels_of(task.label_dictionary)
+        self.reports = Reports(self._labels, cfg.report_mcc, cfg.report_acc_and_f1, cfg.f1_label)
+        if self.reports.f1_label is not None:
+            logger.info("f1 and acc_and_f1 are of the label %s", self.reports.f1_label)
         # The stock reports turn labels into integers by name and cannot be summed over workers;
         # ours replace them. What is left to stock is Pearson and Spearman, for regression.
         self.keep_pred_and_targ = getattr(cfg, "report_pearson_and_spearman", False)
@@ -122,8 +133,24 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         """What a checkpoint has kept."""
         self._contrast.load(state)
 
+    def begin_from(self, state) -> None:
+        """A first stage's state: what the classifier reads may not be what it contrasted."""
+        kind = state.get(CONTRASTED)
+        if kind is None:
+            return
+        other = f"the checkpoint's first stage contrasted --scl-embedding {kind}, not CLS"
+        if self._freezes:
+            raise ValueError(
+                f"--freeze-encoder trains a classifier of CLS, but {other}: train the first stage "
+                "with --scl-embedding cls, or this one without --freeze-encoder"
+            )
+        if kind == "mean":
+            logger.warning("the classifier reads CLS, but %s", other)
+
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
+        if not self.regression_target:
+            check_targets(sample, self._labels)
         self._reader.prepare(model)
         with self._reader.capture(model, sample["net_input"]) as captured:
             stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
@@ -157,15 +184,11 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         logging_output["loss"] = loss.data
         logging_output["ce_loss"] = (stock_loss - regularizer).data
         logging_output["scl_loss"] = scl_loss.data
-        if not model.training and (self.report_mcc or self.report_acc_and_f1):
-            logging_output.update(self._confusion_cells(captured.logits, targets))
+        if self.reports.is_wanted and not model.training:
+            logits = captured.logits
+            found = self.reports.batch_counts(logits.argmax(dim=1), targets, logits.size(1))
+            logging_output.update(found)
         return loss, sample_size, logging_output
-
-    def _confusion_cells(self, logits: Tensor, targets: Tensor) -> dict[str, int]:
-        cells = confusion.count_cells(logits.argmax(dim=1), targets, logits.size(1))
-        # reduce_metrics is a static method: what it should derive travels with the counts.
-        wanted = {f"_{name}": 1 for name in OWN_REPORTS if getattr(self, name)}
-        return {**cells, **wanted}
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
@@ -176,29 +199,8 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
             if any(key in log for log in logging_outputs):
                 total = sum(log.get(key, 0) for log in logging_outputs)
                 metrics.log_scalar(key, total / nsentences / math.log(2), nsentences, round=3)
-        _reduce_confusion(logging_outputs)
+        reports.reduce_metrics(logging_outputs)
         diagnostics.reduce_metrics(logging_outputs)
-
-
-def _reduce_confusion(logging_outputs) -> None:
-    keys = {key for log in logging_outputs for key in log if key.startswith(confusion.PREFIX)}
-    for key in sorted(keys):
-        # Plain numbers: a checkpoint's best metric is one of these, and must load weights-only.
-        count = int(sum(log.get(key, 0) for log in logging_outputs))
-        metrics.log_scalar_sum(key, count)
-
-    def derive(name, function):
-        def from_meters(meters):
-            counts = {key: meters[key].sum for key in keys}
-            return round(100 * function(confusion.matrix(counts)), 1)
-
-        metrics.log_derived(name, from_meters)
-
-    if any("_report_mcc" in log for log in logging_outputs):
-        derive("mcc", matthews_corrcoef)
-    if any("_report_acc_and_f1" in log for log in logging_outputs):
-        derive("f1", binary_f1)
-        derive("acc_and_f1", lambda m: (accuracy(m) + binary_f1(m)) / 2)
 
 
 def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
@@ -219,11 +221,9 @@ def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
             "--regression-target has no classes to contrast: use it with --scl-lambda 0, "
             f"got {cfg.scl_lambda}"
         )
-    num_classes = getattr(task.cfg, "num_classes", 2)
-    if cfg.report_acc_and_f1 and num_classes != 2:
-        raise ValueError(
-            f"--report-acc-and-f1 is the F1 of class 1 of two, got --num-classes {num_classes}"
-        )
+    for name in ("report_mcc", "report_acc_and_f1"):
+        if cfg.regression_target and getattr(cfg, name):
+            raise ValueError(f"--{name.replace('_', '-')} is of classes: not --regression-target")
 
 
 def _check_frozen(cfg: SentencePredictionSCLConfig) -> None:

@@ -50,6 +50,8 @@ class SimCSECriterion(FairseqCriterion):
         ValueError: when built with an option out of its range.
     """
 
+    name = "simcse"
+
     def __init__(self, cfg: SimCSEConfig, task):
         _check_config(cfg)
         super().__init__(task)
@@ -68,8 +70,8 @@ class SimCSECriterion(FairseqCriterion):
     def prepare_model(self, model: nn.Module) -> None:
         """See ``checkpoints.training_state``, which says when fairseq calls these."""
         heads = getattr(model, "classification_heads", None)
-        if heads is None:
-            raise ValueError(f"--criterion {self.name} needs a RoBERTa or BART model")
+        if heads is None or hasattr(model, "decoder"):
+            raise ValueError(f"--criterion {self.name} needs a RoBERTa model")
         heads[HEAD] = TanhHead(model.args.encoder_embed_dim)
         if not self._projects:  # runs all the same, and torch's DDP waits for its gradients
             heads[HEAD].requires_grad_(False)

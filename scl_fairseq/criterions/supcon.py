@@ -1,6 +1,7 @@
 """``--criterion supcon``: supervised contrastive learning of an encoder, without a classifier."""
 
 # No postponed annotations here: fairseq and omegaconf read the field types of the config as types.
+import logging
 import math
 from dataclasses import dataclass, field
 
@@ -10,12 +11,16 @@ from fairseq.logging import metrics
 
 from scl_fairseq.criterions import diagnostics, neighbours
 from scl_fairseq.criterions.contrast import Contrast
-from scl_fairseq.criterions.options import ContrastConfig, check_contrast
+from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast
 from scl_fairseq.criterions.reader import Reader
+from scl_fairseq.criterions.targets import check_targets
 from scl_fairseq.criterions.text_views import group_views
 from scl_fairseq.criterions.views import TEXT, Views
 from scl_fairseq.losses.multi_view import AVERAGES
 from scl_fairseq.models.projection_head import PROJECTIONS, ProjectionHead
+from scl_fairseq.text.dictionary import labels_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,7 +71,10 @@ class SupConConfig(ContrastConfig):
     )
     supcon_unsupervised: bool = field(
         default=False,
-        metadata={"help": "ignore labels: each sentence's only positives are its own views"},
+        metadata={
+            "help": "ignore labels: each sentence's only positives are its own views; data without "
+            "labels needs it"
+        },
     )
 
 
@@ -79,17 +87,30 @@ class SupConCriterion(FairseqCriterion):
     Validation has no dropout: a sentence's views are equal there.
 
     Raises:
-        ValueError: when built with options that are out of their range, or do not fit together.
+        ValueError: when built with options that are out of their range, or do not fit together or
+            the task; in a forward pass: a target is none of the classes.
     """
 
+    label_hint = ": --supcon-unsupervised contrasts sentences without them"
+
     def __init__(self, cfg: SupConConfig, task):
-        _check_config(cfg)
+        _check_config(cfg, task)
         super().__init__(task)
         self.temperature = cfg.scl_temperature
         self.average = str(cfg.supcon_average)
         self.is_unsupervised = cfg.supcon_unsupervised
+        self.needs_labels = not cfg.supcon_unsupervised
         self.regression_target = cfg.regression_target
+        has_classes = getattr(task, "has_labels", True) and not cfg.regression_target
+        self._labels = labels_of(task.label_dictionary) if has_classes else None
         self.scl_diagnostics = cfg.scl_diagnostics
+        self._embedding = str(cfg.scl_embedding)
+        if self._embedding == "mean":
+            logger.warning(
+                "--scl-embedding mean contrasts the mean over positions; a classifier that begins "
+                "from this checkpoint reads CLS, which is not contrasted: for a second stage "
+                "contrast it by --scl-embedding cls"
+            )
         self.projection, self.projection_dim = str(cfg.supcon_projection), cfg.supcon_projection_dim
         projects = self.projection != "none"
         self.head_name = cfg.supcon_head_name if projects else cfg.classification_head_name
@@ -116,7 +137,8 @@ class SupConCriterion(FairseqCriterion):
 
     def training_state(self):
         """What checkpoints keep."""
-        return self._contrast.state()
+        other = {} if self._embedding == "cls" else {CONTRASTED: self._embedding}
+        return {**(self._contrast.state() or {}), **other} or None
 
     def load_training_state(self, state) -> None:
         """What a checkpoint has kept."""
@@ -124,8 +146,9 @@ class SupConCriterion(FairseqCriterion):
 
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss summed over anchors, their number, and what to log; one encoder forward."""
-        self._reader.prepare(model)
         is_training = model.training
+        self._check_labels(sample, is_training)
+        self._reader.prepare(model)
         rows = self._reader.read(model, self._views.net_input(sample, is_training))
         classes = None if self.regression_target else self._views.labels(sample, is_training)
         labels = None if self.is_unsupervised else classes
@@ -151,6 +174,12 @@ class SupConCriterion(FairseqCriterion):
         )
         return loss, len(rows), logging_output
 
+    def _check_labels(self, sample: dict, is_training: bool) -> None:
+        """Without labels training ignores them, and validation counts neighbours by them."""
+        is_counted = not is_training and sample.get("target") is not None
+        if self.needs_labels or (is_counted and self._labels is not None):
+            check_targets(sample, self._labels, self.label_hint)
+
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
         """Aggregate logging outputs from data-parallel training."""
@@ -166,8 +195,10 @@ class SupConCriterion(FairseqCriterion):
         return True
 
 
-def _check_config(cfg: SupConConfig) -> None:
+def _check_config(cfg: SupConConfig, task) -> None:
     check_contrast(cfg)
+    if not getattr(task, "has_labels", True):
+        _check_unlabelled(cfg, task)
     if cfg.supcon_views < 1:
         raise ValueError(f"--supcon-views must be 1 or more, got {cfg.supcon_views}")
     if str(cfg.supcon_view_source) == TEXT and cfg.supcon_views < 2:
@@ -196,4 +227,17 @@ def _check_config(cfg: SupConConfig) -> None:
         raise ValueError(
             "--supcon-unsupervised with --supcon-views 1 has no positives: they come from further "
             "views, or from the keys of --scl-queue-size with --scl-momentum above 0"
+        )
+
+
+def _check_unlabelled(cfg: SupConConfig, task) -> None:
+    if not cfg.supcon_unsupervised:
+        raise ValueError(
+            "--criterion supcon contrasts classes, and this task has no labels: give "
+            "--supcon-unsupervised to contrast sentences, or use --task sentence_prediction"
+        )
+    if task.cfg.text_columns > 1:
+        raise ValueError(
+            f"--criterion supcon reads one text of a row, got --text-columns "
+            f"{task.cfg.text_columns}: --criterion simcse reads further ones"
         )

@@ -126,7 +126,7 @@ def _made_as(
         "shard": shard_rows,
         "paraphraser": paraphraser.describe(),
     }
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _requests(opened: OpenedSample, rows: Sequence[Row], ratio: int) -> list[Request]:
@@ -159,7 +159,7 @@ def _run_shards(
         else:
             found = _paraphrase(paraphraser, requests, temperature, settings.seed, advance)
             pairs = [[outcome.text, outcome.note] for outcome in found]
-            write_text(path, json.dumps(pairs, ensure_ascii=False) + "\n")
+            write_text(path, json.dumps(pairs, ensure_ascii=False, allow_nan=False) + "\n")
         outcomes += found
     return outcomes
 

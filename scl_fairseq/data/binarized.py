@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,14 @@ import numpy as np
 
 from scl_fairseq.data.binarize import INDEX_MAGIC
 from scl_fairseq.files import file_sha256
-from scl_fairseq.text.description import REPORT
-from scl_fairseq.text.dictionary import label_names
+from scl_fairseq.text.description import INPUT, LABELS, REPORT, read_description
+from scl_fairseq.text.dictionary import label_names, read_dictionary
 
+# fairseq's codes of whole numbers; it writes uint16 and int32, and reads all.
+_DTYPES = {
+    **{1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64},
+    **{8: np.uint16, 9: np.uint32, 10: np.uint64},
+}
 _HEADER = len(INDEX_MAGIC) + 17  # bytes of an index before the lengths of its rows
 
 
@@ -57,7 +61,12 @@ def open_binarized(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
     inputs = ["input0", *(["input1"] if (folder / "input1").is_dir() else [])]
-    paths = [folder / part / "dict.txt" for part in ("input0", "label")]
+    paths = [folder / INPUT, folder / LABELS]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing")
+    tokens = read_dictionary(paths[0]).size_in_models
+    symbols_of = {**dict.fromkeys(inputs, tokens), "label": read_dictionary(paths[1]).size}
     num_examples = {}
     for split in splits:
         counts = set()
@@ -67,21 +76,29 @@ def open_binarized(
             for path in (index, data):
                 if not path.is_file():
                     raise FileNotFoundError(f"{path} is missing")
-            counts.add(_count(index))
+            counts.add(len(_check_split(index, data, symbols_of[part])))
             paths += [index, data]
         if len(counts) != 1:
             raise ValueError(f"{folder}: {split} has different numbers of inputs and labels")
         num_examples[split] = counts.pop()
-        if is_labelled:
-            _check_labels(folder / "label" / f"{split}.idx", num_examples[split])
         if num_examples[split] == 0:
             raise ValueError(f"{folder}: {split} has no examples")
-    for path in paths[:2]:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing")
-    labels = label_names(folder / "label" / "dict.txt")
+    labels = label_names(folder / LABELS)
     checksum = _checksum(folder, paths)
     return BinarizedData(folder, labels, len(inputs), num_examples, _bpe(folder), checksum)
+
+
+def default_split(folder: Path, needs_labels: bool = True) -> str:
+    """The split that commands evaluate: test, or valid where test is not there or has no labels.
+
+    Args:
+        folder: binarised data.
+        needs_labels: a test set without labels does not do.
+    """
+    has_test = (folder / "input0" / "test.idx").is_file()
+    if has_test and (has_labels(folder, "test") or not needs_labels):
+        return "test"
+    return "valid" if (folder / "input0" / "valid.idx").is_file() else "test"
 
 
 def has_labels(folder: Path, split: str) -> bool:
@@ -90,29 +107,43 @@ def has_labels(folder: Path, split: str) -> bool:
 
 
 def _bpe(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / REPORT).read_text("utf-8"))["bpe"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    return read_description(folder / REPORT).get("bpe")
 
 
-def _count(index: Path) -> int:
-    with open(index, "rb") as file:
-        header = file.read(_HEADER)
-    if not header.startswith(INDEX_MAGIC) or len(header) < _HEADER:
-        raise ValueError(f"{index} is no index of fairseq's mmap format")
-    return struct.unpack("<QBQ", header[len(INDEX_MAGIC) :])[2]
+def _check_split(index: Path, data: Path, symbols: int) -> np.ndarray:
+    """Refuse files that fairseq would misread, or fail of; returns the lengths of the rows.
 
-
-def _check_labels(index: Path, count: int) -> None:
-    """Refuse labels of several words: fairseq would take each word for a label."""
-    with open(index, "rb") as file:
-        file.seek(_HEADER)
-        lengths = np.frombuffer(file.read(4 * count), np.int32)
-    wrong = np.flatnonzero(lengths != 2)  # the label and </s>
+    fairseq would also take each word of a label of several for a label.
+    """
+    lengths, dtype = _read_index(index)
+    if data.stat().st_size != lengths.sum(dtype=np.int64) * dtype.itemsize:
+        raise ValueError(f"{data} does not have the size that {index.name} tells: it is damaged")
+    stored = np.fromfile(data, dtype)
+    wrong = np.flatnonzero((stored < 0) | (stored >= symbols))
     if len(wrong):
-        row, words = wrong[0], lengths[wrong[0]] - 1
+        row = int(np.searchsorted(np.cumsum(lengths), wrong[0], side="right"))
+        raise ValueError(f"{data}: row {row} has symbol {stored[wrong[0]]}, of {symbols} there are")
+    long = np.flatnonzero(lengths != 2) if index.parent.name == "label" else []
+    if len(long):
+        row, words = long[0], lengths[long[0]] - 1
         raise ValueError(f"{index}: the label of row {row} has {words} words, expected one")
+    return lengths
+
+
+def _read_index(index: Path) -> tuple[np.ndarray, np.dtype]:
+    """Lengths of the rows, (R,) int32, and how a symbol is stored."""
+    content = index.read_bytes()
+    if not content.startswith(INDEX_MAGIC) or len(content) < _HEADER:
+        raise ValueError(f"{index} is no index of fairseq's mmap format")
+    version, code, count = struct.unpack("<QBQ", content[len(INDEX_MAGIC) : _HEADER])
+    if version == 1 and code in _DTYPES and len(content) == _HEADER + 12 * count:
+        dtype = np.dtype(_DTYPES[code])
+        lengths = np.frombuffer(content, np.int32, count, _HEADER)
+        offsets = np.frombuffer(content, np.int64, count, _HEADER + 4 * count)
+        ends = np.cumsum(lengths, dtype=np.int64) * dtype.itemsize
+        if (lengths > 0).all() and np.array_equal(offsets[1:], ends[:-1]):
+            return lengths, dtype
+    raise ValueError(f"{index} is damaged: its rows are not one after another")
 
 
 def _checksum(folder: Path, paths: list[Path]) -> str:

@@ -101,7 +101,7 @@ class Manifest:
         for name in OPTIONAL:
             if values[name] is None:
                 del values[name]
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def find_task(self) -> Task:
         """The task that the sample is of.

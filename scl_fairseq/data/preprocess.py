@@ -145,7 +145,7 @@ def preprocess(
             write_text(target / "label" / "dict.txt", make_dictionary(task.labels).text)
         first = input_folders(task, target)[0] / "dict.txt"
         keep_files(settings.bpe, settings.bpe_dir, target / BPE_DIR, first)
-        write_text(target / REPORT, json.dumps(asdict(report), indent=1) + "\n")
+        write_text(target / REPORT, json.dumps(asdict(report), indent=1, allow_nan=False) + "\n")
     return report
 
 

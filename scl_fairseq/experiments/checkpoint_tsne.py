@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scl_fairseq.data.binarized import REPORT
+from scl_fairseq.checkpoints.head_training import OF_ENCODERS
+from scl_fairseq.data.binarized import default_split
 from scl_fairseq.files import write_bytes
 from scl_fairseq.inference.split_embeddings import SplitEmbeddings, embed_split
+from scl_fairseq.text.assets import find_checkpoint
+from scl_fairseq.text.description import REPORT, read_description
 
 # What the classes 0 and 1 mean, where the data set does not say it in words.
 MEANINGS = {
@@ -60,7 +62,7 @@ class Panels:
 def embed_panels(
     checkpoints: Sequence[Path],
     data_dir: Path,
-    split: str = "test",
+    split: str | None = None,
     names: Sequence[str] = (),
     class_names: Sequence[str] = (),
 ) -> Panels:
@@ -69,9 +71,10 @@ def embed_panels(
     Args:
         checkpoints: files that ``fairseq-train`` wrote; those without SCL are put first.
         data_dir: binarised data that they all were trained with.
-        split: as fairseq names it.
+        split: as fairseq names it; by default test, or valid where test has no labels.
         names: of the panels, in the order of the checkpoints; by default the loss with lambda and
-            tau, and the accuracy, and where two have the same loss, their files.
+            tau, and the accuracy where a classifier was trained; and where two have the same loss,
+            their files.
         class_names: by default those of the label dictionary, in words for some data sets.
 
     Raises:
@@ -81,6 +84,8 @@ def embed_panels(
         raise ValueError(f"{len(names)} --names for {len(checkpoints)} checkpoints")
     if len(set(names)) < len(names):
         raise ValueError("two of the --names are the same")
+    checkpoints = [find_checkpoint(path) for path in checkpoints]
+    split = split or default_split(data_dir)
     embedded = [embed_split(checkpoint, data_dir, split) for checkpoint in checkpoints]
     titles = names or _titles(embedded, checkpoints)
     task = _task(data_dir)
@@ -89,7 +94,7 @@ def embed_panels(
         class_names = MEANINGS.get(task, in_data) if in_data == ("0", "1") else in_data
     if len(class_names) != len(in_data):
         raise ValueError(f"{len(class_names)} --class-names for {len(in_data)} classes")
-    pairs = sorted(zip(titles, embedded, strict=True), key=lambda pair: pair[1].scl_lambda > 0)
+    pairs = sorted(zip(titles, embedded, strict=True), key=lambda pair: _loss(pair[1]) != "CE")
     what = " ".join(["CLS embeddings of", *([task] if task else []), split])
     return Panels(
         {title: one.vectors.numpy() for title, one in pairs},
@@ -100,12 +105,11 @@ def embed_panels(
 
 
 def _titles(embedded: Sequence[SplitEmbeddings], checkpoints: Sequence[Path]) -> list[str]:
-    losses = [
-        f"CE+SCL (λ = {one.scl_lambda:g}, τ = {one.scl_temperature:g})" if one.scl_lambda else "CE"
-        for one in embedded
-    ]
+    losses = [_loss(one) for one in embedded]
     titles = [
-        f"{loss}, accuracy {one.accuracy:.1f} %" for loss, one in zip(losses, embedded, strict=True)
+        f"{loss}, "
+        + ("no classifier" if one.accuracy is None else f"accuracy {one.accuracy:.1f} %")
+        for loss, one in zip(losses, embedded, strict=True)
     ]
     if len(set(losses)) < len(losses):
         places = [f"{path.parent.name}/{path.name}" for path in checkpoints]
@@ -115,9 +119,14 @@ def _titles(embedded: Sequence[SplitEmbeddings], checkpoints: Sequence[Path]) ->
     return titles
 
 
+def _loss(one: SplitEmbeddings) -> str:
+    if one.criterion in OF_ENCODERS:
+        return one.criterion
+    if not one.scl_lambda:
+        return "CE"
+    return f"CE+SCL (λ = {one.scl_lambda:g}, τ = {one.scl_temperature:g})"
+
+
 def _task(data_dir: Path) -> str | None:
     """The task's name, where ``scl-preprocess`` has noted it."""
-    try:
-        return json.loads((data_dir / REPORT).read_text("utf-8"))["task"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    return read_description(data_dir / REPORT).get("task")

@@ -83,7 +83,7 @@ class Resources:
                 if starting:
                     jobs = self._submit(executor, starting)
                     submitted += [job.job_id for job in jobs]
-                    write_text(self.folder / JOBS, json.dumps(submitted) + "\n")
+                    write_text(self.folder / JOBS, json.dumps(submitted, allow_nan=False) + "\n")
                     running += map(_Running, jobs, starting)
                 running = [job for job in running if job.follow(on_event, GRACE[self.cluster])]
                 if running:
@@ -170,7 +170,8 @@ def _in_slurm(job_ids: Sequence[str]) -> list[str]:
     listed = subprocess.run(
         ["squeue", "--me", "--noheader", "--format", "%A"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     queued = set(listed.stdout.split())
@@ -203,9 +204,12 @@ def run_job(tasks: Sequence[Mapping[str, Any]], resources: Resources) -> None:
     folders = {task["trial"]: Path(task["folder"]) for task in tasks}
 
     def on_event(event: Mapping[str, Any]) -> None:
-        print(json.dumps({key: event[key] for key in event if key != "record"}), flush=True)
+        print(
+            json.dumps({key: event[key] for key in event if key != "record"}, allow_nan=False),
+            flush=True,
+        )
         if event["event"] == worker.FAILED:
-            write_text(folders[event["trial"]] / FAILURE, json.dumps(event) + "\n")
+            write_text(folders[event["trial"]] / FAILURE, json.dumps(event, allow_nan=False) + "\n")
 
     # Slurm runs a job again whose node has failed.
     left = [task for task in tasks if not (folders[task["trial"]] / worker.RESULT).is_file()]

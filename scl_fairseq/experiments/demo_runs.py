@@ -137,7 +137,10 @@ def train_all(
             run.checkpoint.unlink(missing_ok=True)
             training.run(run.command, run.folder / "train.log", lambda _: progress.advance())
             result = _evaluate(settings, run, samples[run.sample])
-            write_text(run.folder / RESULT, json.dumps({**inputs, "test_accuracy": result}) + "\n")
+            write_text(
+                run.folder / RESULT,
+                json.dumps({**inputs, "test_accuracy": result}, allow_nan=False) + "\n",
+            )
         else:
             progress.advance(settings.epochs, trained=False)
         accuracies[run.loss].append(result)

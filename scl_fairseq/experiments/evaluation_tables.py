@@ -8,6 +8,9 @@ from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.inference.scores import CALIBRATION_BINS
 from scl_fairseq.inference.split_evaluation import Evaluated, SplitEvaluation
 
+MOST_COLUMNS = 20  # classes of a confusion matrix that is shown as one
+MOST_CONFUSIONS = 20  # rows, where it is not
+
 
 def text(evaluation: SplitEvaluation) -> str:
     """Markdown of all scores of a labelled split."""
@@ -26,8 +29,8 @@ def _parts(evaluation: SplitEvaluation) -> Iterator[str]:
 
 
 def _scores(evaluation: SplitEvaluation) -> str:
-    labels = evaluation.data.labels
-    f1 = f"F1 of {labels[1]} (%)" if len(labels) == 2 else "macro F1 (%)"
+    f1_label = evaluation.checkpoints[0].scores.f1_label
+    f1 = "macro F1 (%)" if f1_label is None else f"F1 of {f1_label} (%)"
     columns = [
         [
             f"{scores.accuracy:.2f}",
@@ -75,11 +78,25 @@ def _differences(evaluation: SplitEvaluation) -> str:
 
 
 def _confusion(one: Evaluated, labels: list[str]) -> str:
+    if len(labels) > MOST_COLUMNS:
+        return _confusions(one, labels)
     header = [f"{one.name}: label \\ prediction", *labels]
     rows = [
         [label, *map(str, row)] for label, row in zip(labels, one.scores.confusion, strict=True)
     ]
     return markdown(header, rows)
+
+
+def _confusions(one: Evaluated, labels: list[str]) -> str:
+    """The most frequent ones, where a table of all classes would be too wide."""
+    wrong = [(cell, count) for cell, count in one.scores.cells.items() if cell[0] != cell[1]]
+    wrong.sort(key=lambda found: -found[1])  # stable: equals in the order of their labels
+    rows = [[labels[i], labels[j], str(count)] for (i, j), count in wrong[:MOST_CONFUSIONS]]
+    shown = f"{len(rows)} of {len(wrong)} confusions of {len(labels)} labels, the most frequent"
+    if len(rows) == len(wrong):
+        shown = f"all {len(wrong)} confusions of {len(labels)} labels"
+    header = [f"{one.name}: label", "prediction", "examples"]
+    return f"{shown}; --json FILE holds them all\n\n{markdown(header, rows, left=(0, 1))}"
 
 
 def _notes(evaluation: SplitEvaluation) -> str:
@@ -89,7 +106,7 @@ def _notes(evaluation: SplitEvaluation) -> str:
         "confidence, sum of |bin| / N * |accuracy - mean confidence| (Guo et al. 2017).",
         f"Intervals: percentile bootstrap, {how}.",
     ]
-    if len(evaluation.data.labels) > 2:
+    if evaluation.checkpoints[0].scores.f1_label is None:
         notes.append("Macro F1: mean over the classes that occur as label or prediction.")
     if len(evaluation.checkpoints) > 1:
         notes.append(

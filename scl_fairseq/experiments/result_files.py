@@ -32,7 +32,7 @@ class LineFile:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line; it is on disk when this returns."""
-        line = (json.dumps(record) + "\n").encode()
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             written = os.write(file, line)

@@ -37,7 +37,7 @@ OF_SELECTION = (
 # A first stage has the other options that all trials have.
 _OWN = (
     *("criterion", "finetune-from-model", "freeze-encoder", "scl-lambda", "scl-reduction"),
-    *("report-mcc", "report-acc-and-f1", *OF_SELECTION),
+    *("report-mcc", "report-acc-and-f1", "f1-label", *OF_SELECTION),
 )
 
 

@@ -86,6 +86,8 @@ def _check_key(key: str, where: str, fail: Fail) -> None:
 def _check_value(key: str, value: Any, where: str, fail: Fail) -> None:
     if key == "scl-lambda" and not (is_number(value) and 0 <= value <= 1):
         fail(where, f"expected a number from 0 to 1, got {value!r}")
+    if key == "scl-lambda" and value == 1 and "grid." not in where and FIRST not in where:
+        fail(where, "1 trains no classifier to select by: it belongs in a grid or a first-stage")
     if key == "scl-temperature" and not (is_number(value) and 0 < value < float("inf")):
         fail(where, f"expected a number greater than 0, got {value!r}")
     if key in ("batch-size", "max-epoch", "N") and not (_is_integer(value) and value > 0):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import scl_fairseq
+from scl_fairseq import utf8
 
 LAST_LINES = 30
 
@@ -68,8 +69,9 @@ def run(command: Sequence[str], log: Path, on_epoch: Callable[[int], None]) -> N
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
+            env=utf8.environment(),
             start_new_session=True,
         ) as process,
     ):

@@ -158,7 +158,7 @@ def _check_separator(config: SweepConfig, data: BinarizedData) -> None:
 
 
 def _identify(setting: Setting, data: BinarizedData, encoder: Encoder) -> str:
-    text = json.dumps([identity(setting), data.sha256, encoder.sha256])
+    text = json.dumps([identity(setting), data.sha256, encoder.sha256], allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -70,7 +70,7 @@ def _listen(tasks: queue.SimpleQueue) -> None:
 
 
 def _say(events: TextIO, **event: Any) -> None:
-    events.write(json.dumps(event) + "\n")
+    events.write(json.dumps(event, allow_nan=False) + "\n")
 
 
 def _one_line(error: BaseException) -> str:
@@ -158,7 +158,7 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
         "checkpoint": f"{task['relative']}/{kept.name}" if kept.exists() else None,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    write_text(folder / RESULT, json.dumps(record) + "\n")
+    write_text(folder / RESULT, json.dumps(record, allow_nan=False) + "\n")
     return record
 
 
@@ -200,7 +200,7 @@ def _cpu_name() -> str:
 
 def _reset_peak_memory() -> None:
     with contextlib.suppress(OSError):  # other systems, and containers that forbid it
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
 def _peak_memory() -> int | None:

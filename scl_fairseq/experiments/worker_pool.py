@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scl_fairseq import utf8
 from scl_fairseq.experiments import worker
 
 
@@ -34,7 +35,7 @@ class Slot:
     def environment(self) -> dict[str, str]:
         """Variables of the worker's process."""
         return {
-            **os.environ,
+            **utf8.environment(),
             "CUDA_VISIBLE_DEVICES": self.gpu or "",
             "OMP_NUM_THREADS": str(self.threads),
             "TOKENIZERS_PARALLELISM": "false",
@@ -125,7 +126,7 @@ class _Worker:
             self._start()
         process = self._process
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.write(json.dumps(task, allow_nan=False) + "\n")
             process.stdin.flush()
         for line in process.stdout:
             event = json.loads(line)
@@ -146,7 +147,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            text=True,
+            encoding="utf-8",
             env=self._slot.environment(),
             start_new_session=True,  # Ctrl-C is for the sweep, which ends its workers
         )

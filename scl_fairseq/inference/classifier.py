@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scl_fairseq.checkpoints.reading import read_checkpoint
+from scl_fairseq.checkpoints.head_training import HeadTraining
+from scl_fairseq.checkpoints.reading import head_training, read_checkpoint
 from scl_fairseq.checkpoints.training_state import text_of
+from scl_fairseq.configuration import as_dict
 from scl_fairseq.data.binarized import BinarizedData
-from scl_fairseq.inference.evaluation import LengthSortedBatches, tokens_for
-from scl_fairseq.refusals import UNFIT, one_line
+from scl_fairseq.inference.evaluation import (
+    LengthSortedBatches,
+    Reading,
+    read_dataset,
+    tokens_for,
+)
+from scl_fairseq.refusals import UNFIT, NotFiniteError, listed, one_line
 from scl_fairseq.text.assets import find_checkpoint
 from scl_fairseq.text.description import DICTIONARY, INPUT, LABELS, check_file, describe_beside
 from scl_fairseq.text.dictionary import read_dictionary
@@ -31,6 +38,7 @@ class Classifier:
         model: on the CPU.
         cfg: its configuration, from the checkpoint.
         task: fairseq's, on ``data``.
+        training: whether its head was trained.
     """
 
     checkpoint: Path
@@ -38,6 +46,7 @@ class Classifier:
     model: nn.Module
     cfg: Any
     task: Any
+    training: HeadTraining
 
     @property
     def head_name(self) -> str:
@@ -60,12 +69,34 @@ class Classifier:
             )
         return LengthSortedBatches(dataset, tokens_for(device))
 
+    def read(
+        self,
+        split: str,
+        device: torch.device | str,
+        keep_inputs: bool = True,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Reading:
+        """What the head reads and makes of a split; arguments are those of ``read_dataset``.
+
+        Raises:
+            ValueError: as of ``batches``; or outputs are not finite.
+        """
+        batches, model = self.batches(split, device), self.model.to(device)
+        try:
+            return read_dataset(model, batches, self.head_name, keep_inputs, on_progress)
+        except NotFiniteError as error:
+            raise ValueError(
+                f"{self.checkpoint}: its outputs for example {error.index + 1} of {split} are not "
+                "finite, so training has diverged"
+            ) from error
+
 
 def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
     """Load a checkpoint of a model with a classification head.
 
     Args:
-        checkpoint: that ``fairseq-train`` wrote, or its folder.
+        checkpoint: that ``fairseq-train`` wrote, or its folder. Whether its head was trained is
+            for the caller to ask.
         data: data with the dictionaries that it was trained with.
 
     Raises:
@@ -89,7 +120,7 @@ def load_classifier(checkpoint: Path, data: BinarizedData) -> Classifier:
         raise ValueError(
             f"{checkpoint} does not load with {data.folder}: {one_line(error)}"
         ) from error
-    found = Classifier(checkpoint, data, models[0], cfg, task)
+    found = Classifier(checkpoint, data, models[0], cfg, task, head_training(checkpoint, state))
     # Of a head of another size than its configuration says fairseq makes one of random weights.
     loaded = found.model.classification_heads[found.head_name].out_proj.weight
     if not torch.equal(loaded, weights.to(loaded)):
@@ -108,7 +139,7 @@ def _head_weights(checkpoint: Path, state: Mapping[str, Any], data: BinarizedDat
     if len(projection) != len(data.labels):
         raise ValueError(
             f"{checkpoint} tells {len(projection)} classes apart, but "
-            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {', '.join(data.labels)}"
+            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {listed(data.labels)}"
         )
     return projection
 
@@ -129,8 +160,8 @@ def _check_dictionaries(checkpoint: Path, state: Mapping[str, Any], data: Binari
                 f"tokens, but {given} makes {expected}"
             )
     own = text_of(state.get("extra_state")) or describe_beside(checkpoint.parent)
-    trained_on = getattr(state["cfg"].task, "data", None)
-    if not own["sha256"] and trained_on:
+    trained_on = as_dict(state["cfg"].task).get("data")
+    if not own["sha256"] and trained_on not in (None, "???"):
         own = describe_beside(Path(trained_on))
     for name, path in ((LABELS, data.folder / LABELS), (DICTIONARY, given)):
         check_file(name, path, own, checkpoint)

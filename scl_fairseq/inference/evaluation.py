@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from scl_fairseq.models.packed_encoder import packed, reads_first_position
+from scl_fairseq.refusals import NotFiniteError
 
 # Tokens in a batch, padding included. Small enough for a CPU's cache, large enough for a GPU.
 CPU_TOKENS = 1024
@@ -98,6 +99,9 @@ def read_dataset(
         head_name: which head.
         keep_inputs: return what the head read, which takes memory.
         on_progress: is told examples done and in all, batch by batch.
+
+    Raises:
+        NotFiniteError: training has diverged.
     """
     device = next(model.parameters()).device
     reads_one = can_read(model, head_name)
@@ -130,11 +134,23 @@ def read_dataset(
         model.train(was_training)
     # position[i] is where example i came out
     position = torch.argsort(torch.cat(indices))
-    return Reading(
-        torch.cat(logits)[position.to(device)],
-        torch.cat(seen)[position.to(device)] if keep_inputs else None,
-        torch.cat(targets)[position] if targets else None,
-    )
+    found = torch.cat(logits)[position.to(device)]
+    inputs = torch.cat(seen)[position.to(device)] if keep_inputs else None
+    check_outputs(found)
+    if inputs is not None:
+        check_outputs(inputs.flatten(1))
+    return Reading(found, inputs, torch.cat(targets)[position] if targets else None)
+
+
+def check_outputs(outputs: Tensor) -> None:
+    """Refuse outputs, (N, C), that are not finite.
+
+    Raises:
+        NotFiniteError: with the first example that has such.
+    """
+    broken = ~outputs.isfinite().all(dim=1)
+    if broken.any():
+        raise NotFiniteError(int(broken.nonzero()[0]))
 
 
 def tokens_for(device: torch.device | str) -> int:

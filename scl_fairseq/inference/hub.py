@@ -15,8 +15,15 @@ from fairseq.models.roberta import RobertaHubInterface
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from torch import Tensor, nn
 
+from scl_fairseq.checkpoints.finite import is_finite, used
+from scl_fairseq.checkpoints.head_training import DENSE, PROJECTION
 from scl_fairseq.inference.choices import CLS, DTYPES, KINDS, POOLED
-from scl_fairseq.inference.evaluation import batches_by_length, can_read, tokens_for
+from scl_fairseq.inference.evaluation import (
+    batches_by_length,
+    can_read,
+    check_outputs,
+    tokens_for,
+)
 from scl_fairseq.inference.opening import Opened, open_checkpoint
 from scl_fairseq.models.packed_encoder import packed
 from scl_fairseq.text.choices import has_separator
@@ -55,7 +62,7 @@ class SentenceModel(RobertaHubInterface):
         self.num_inputs = opened.text.num_inputs
         self.sentence_columns = opened.text.sentence_columns
         self.truncated = 0
-        self._head = opened.head
+        self._head, self._training = opened.head, opened.training
         settings = opened.task.cfg
         if isinstance(opened.task, SentencePredictionTask):
             init, separator = settings.init_token, settings.separator_token
@@ -83,11 +90,14 @@ class SentenceModel(RobertaHubInterface):
             max_tokens: examples times longest length of a batch.
 
         Raises:
-            ValueError: the checkpoint has no such head, or the sentences are something else.
+            ValueError: the checkpoint has no such head, or it was never trained; the sentences are
+                something else, or outputs are not finite.
         """
         if tokens is not None:
-            return super().predict(head or sentences, tokens, return_logits)
-        classifier = self._find_head(head)
+            name = head or sentences or self._head
+            self._find_head(name, PROJECTION)
+            return super().predict(name, tokens, return_logits)
+        classifier = self._find_head(head, PROJECTION)
         if not self.labels:
             raise ValueError("the checkpoint has no labels: it is of a regression or an encoder")
         logits = self._run(
@@ -114,7 +124,8 @@ class SentenceModel(RobertaHubInterface):
             max_tokens: examples times longest length of a batch.
 
         Raises:
-            ValueError: there is no such kind, or the sentences are something else.
+            ValueError: there is no such kind, or no training has made it; the sentences are
+                something else, or vectors are not finite.
         """
         if kind not in KINDS:
             raise ValueError(f"embedding {kind!r}, expected one of {', '.join(KINDS)}")
@@ -123,7 +134,7 @@ class SentenceModel(RobertaHubInterface):
             return self._run(sentences, _first, width, True, max_tokens)
         if kind != POOLED:
             return self._run(sentences, self._mean, width, False, max_tokens)
-        head = self._find_head(None)
+        head = self._find_head(None, DENSE)
         return self._run(
             sentences,
             lambda features, _: _input_of_projection(head, features),
@@ -132,10 +143,11 @@ class SentenceModel(RobertaHubInterface):
             max_tokens,
         )
 
-    def _find_head(self, name: str | None) -> nn.Module:
+    def _find_head(self, name: str | None, part: str) -> nn.Module:
         heads, name = self.model.classification_heads, name or self._head
         if name not in heads:
             raise ValueError(f"the checkpoint has no {name}: it is an encoder, not a classifier")
+        self._training.require(name, part)
         return heads[name]
 
     def _mean(self, features: Tensor, tokens: Tensor) -> Tensor:
@@ -177,6 +189,7 @@ class SentenceModel(RobertaHubInterface):
                 )
         finally:
             self.train(was_training)
+        check_outputs(results)
         return results
 
 
@@ -204,8 +217,8 @@ def load(
 
     Raises:
         FileNotFoundError: the checkpoint, or something that it needs, is missing.
-        ValueError: it is damaged, not safe to load, of another architecture, or what was found does
-            not fit it. The message is one line.
+        ValueError: it is damaged, not safe to load, of another architecture, its weights are not
+            finite, or what was found does not fit it. The message is one line.
 
     Example:
         >>> model = scl_fairseq.load("outputs/sst2/checkpoint_best.pt")
@@ -216,10 +229,20 @@ def load(
     if precision == torch.float16 and place.type == "cpu":
         raise ValueError("fp16 needs a GPU; bf16 runs on a CPU as well")
     data, files = (Path(folder) if folder else None for folder in (data_dir, bpe_dir))
-    hub = SentenceModel(open_checkpoint(Path(path), data, bpe, files)).eval().to(place)
+    hub = SentenceModel(open_checkpoint(Path(path), data, bpe, files)).eval()
     if precision is not None:
         hub.model.to(precision)
-    return hub
+        _check_range(Path(path), hub, precision)
+    return hub.to(place)
+
+
+def _check_range(path: Path, hub: SentenceModel, dtype: torch.dtype) -> None:
+    for name, tensor in used(hub.model.state_dict(), hub._head).items():
+        if not is_finite(tensor):
+            raise ValueError(
+                f"{path}: {name} holds numbers that {str(dtype).removeprefix('torch.')} has not; "
+                "take a wider --dtype"
+            )
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -233,11 +256,14 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    if dtype is None or isinstance(dtype, torch.dtype):
+    if dtype is None:
+        return None
+    known = {name: getattr(torch, full) for name, full in DTYPES.items()}
+    if dtype in known.values():
         return dtype
-    if dtype not in DTYPES:
+    if dtype not in known:  # float64 is slower, and no more exact than the weights
         raise ValueError(f"dtype {dtype!r}, expected one of {', '.join(DTYPES)}")
-    return getattr(torch, DTYPES[dtype])
+    return known[dtype]
 
 
 def _padded(rows: Sequence[np.ndarray], padding: int) -> Tensor:

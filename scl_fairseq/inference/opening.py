@@ -11,7 +11,8 @@ from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
-from scl_fairseq.checkpoints.reading import read_checkpoint
+from scl_fairseq.checkpoints.head_training import HeadTraining
+from scl_fairseq.checkpoints.reading import head_of, head_training, read_checkpoint
 from scl_fairseq.checkpoints.training_state import text_of
 from scl_fairseq.configuration import as_dict
 from scl_fairseq.refusals import one_line
@@ -23,12 +24,11 @@ from scl_fairseq.text.assets import (
     find_checkpoint,
     is_regression,
 )
-from scl_fairseq.text.bpe_files import BPE_OPTIONS
+from scl_fairseq.text.bpe_files import fairseq_options
 from scl_fairseq.text.description import INPUT, LABELS
 from scl_fairseq.text.dictionary import read_dictionary
 from scl_fairseq.text.encodings import Encoder, encoder_of
 
-DEFAULT_HEAD = "sentence_classification_head"
 # Published checkpoints call the encoder a decoder.
 _WORDS = [f"{part}.sentence_encoder.embed_tokens.weight" for part in ("encoder", "decoder")]
 
@@ -42,6 +42,7 @@ class Opened:
         text: where those files are.
         encoder: sentences to the model's indices.
         head: name of the classification head.
+        training: whether it was trained.
     """
 
     model: nn.Module
@@ -50,6 +51,7 @@ class Opened:
     text: TextFiles
     encoder: Encoder
     head: str
+    training: HeadTraining
 
 
 def open_checkpoint(
@@ -65,17 +67,14 @@ def open_checkpoint(
     settings = {group: as_dict(state["cfg"].get(group)) for group in ("task", "criterion", "bpe")}
     text = find(path, own, settings, data_dir, bpe, bpe_dir)
     _check_layout(path, text, settings)
-    head = as_dict(state["cfg"].criterion).get("classification_head_name") or DEFAULT_HEAD
+    head, training = head_of(state), head_training(path, state)
     _check_dictionary(path, state["model"], text)
     _check_labels(path, state["model"], text, head)
     encoder = encoder_of(text.bpe, text.bpe_files, text.dictionary)
     model, cfg, task = _build(path, state, text.data)
     with open_dict(cfg):
-        options = {
-            option: str(text.bpe_files[name]) for option, name in BPE_OPTIONS[text.bpe].items()
-        }
-        cfg.bpe = {"_name": text.bpe, **options}
-    return Opened(model, cfg, task, text, encoder, head)
+        cfg.bpe = fairseq_options(text.bpe, text.bpe_files)
+    return Opened(model, cfg, task, text, encoder, head, training)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scl_fairseq.checkpoints.head_training import name_of
 from scl_fairseq.configuration import as_dict
 from scl_fairseq.data.binarized import open_binarized
 from scl_fairseq.inference.classifier import load_classifier
-from scl_fairseq.inference.evaluation import read_dataset
+from scl_fairseq.text.assets import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class SplitEmbeddings:
         vectors: (N, C), float32, on the CPU, in the order of the split.
         labels: (N,), class indices.
         class_names: names of the classes in the label dictionary.
-        accuracy: of the model's predictions, percent.
+        accuracy: of the model's predictions, percent; None where no classifier was trained.
+        criterion: name of the one that it was trained with.
         scl_lambda: weight of SCL in the loss it was trained with; 0 where that had no SCL.
         scl_temperature: tau; None where that had no SCL.
     """
@@ -30,7 +32,8 @@ class SplitEmbeddings:
     vectors: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
-    accuracy: float
+    accuracy: float | None
+    criterion: str
     scl_lambda: float
     scl_temperature: float | None
 
@@ -42,31 +45,34 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
     text.
 
     Args:
-        checkpoint: a file that ``fairseq-train`` wrote, of a RoBERTa with a classification head.
+        checkpoint: that ``fairseq-train`` wrote, of a RoBERTa with a classification head; or its
+            folder.
         data_dir: binarised data with the dictionaries that it was trained with.
         split: as fairseq names it: train, valid, test, ...
 
     Raises:
         FileNotFoundError: there is no such checkpoint or split, or the split has no labels.
         ValueError: the checkpoint is damaged, not of such a classifier, or does not fit the data; a
-            row is longer than the model's positions.
+            row is longer than the model's positions; vectors are not finite.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
+    checkpoint = find_checkpoint(checkpoint)
     classifier = load_classifier(checkpoint, open_binarized(data_dir, (split,)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batches = classifier.batches(split, device)
-    reading = read_dataset(classifier.model.to(device), batches, classifier.head_name)
+    reading = classifier.read(split, device)
     if reading.inputs is None:
         raise ValueError(f"{checkpoint}: its classification head does not read a CLS vector")
-    correct = reading.logits.argmax(dim=1).cpu() == reading.targets
+    accuracy = None
+    if classifier.training.was_trained(classifier.head_name):
+        correct = reading.logits.argmax(dim=1).cpu() == reading.targets
+        accuracy = 100 * correct.double().mean().item()
     criterion = as_dict(classifier.cfg.criterion)
     scl_lambda = criterion.get("scl_lambda") or 0.0
     return SplitEmbeddings(
         vectors=reading.inputs[:, 0].float().cpu(),
         labels=reading.targets,
         class_names=tuple(classifier.data.labels),
-        accuracy=100 * correct.double().mean().item(),
+        accuracy=accuracy,
+        criterion=str(name_of(criterion)),
         scl_lambda=scl_lambda,
         scl_temperature=criterion["scl_temperature"] if scl_lambda else None,
     )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from scl_fairseq.inference.scores import CALIBRATION_BINS, Scores, score
 from scl_fairseq.inference.split_predictions import SplitPredictions
 from scl_fairseq.versions import installed
 
+MOST_IN_FULL = 200  # classes of a confusion matrix that is written as one
 _PACKAGES = ("fairseq", "fairseq-fixed", "torch", "numpy", "scipy")
 
 
@@ -96,7 +98,7 @@ class SplitEvaluation:
                 "seed": self.seed,
                 "device": self.device,
                 "calibration_bins": CALIBRATION_BINS,
-                "f1": "of class 1" if len(self.data.labels) == 2 else "macro",
+                **self._about_f1(),
             },
             "versions": installed(_PACKAGES),
             "checkpoints": [
@@ -104,13 +106,26 @@ class SplitEvaluation:
                     "name": one.name,
                     "path": str(one.checkpoint),
                     "sha256": file_sha256(one.checkpoint),
-                    "scores": asdict(one.scores) if one.scores else None,
+                    "scores": self._scores(one.scores) if one.scores else None,
                     "against_first": asdict(one.against_first) if one.against_first else None,
                 }
                 for one in self.checkpoints
             ],
         }
         return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def _about_f1(self) -> dict[str, Any]:
+        if not self.has_labels:
+            return {}
+        label = self.checkpoints[0].scores.f1_label
+        return {"f1": "macro" if label is None else f"of the label {label}", "f1_label": label}
+
+    def _scores(self, scores: Scores) -> dict[str, Any]:
+        """All of them; the confusion matrix in full for few classes, its cells for any number."""
+        names, found = self.data.labels, asdict(scores)
+        cells = [[names[i], names[j], count] for (i, j), count in found.pop("cells").items()]
+        matrix = scores.confusion if len(names) <= MOST_IN_FULL else None
+        return {**found, "confusion": matrix, "confusion_cells": cells}
 
 
 def evaluate(
@@ -120,6 +135,7 @@ def evaluate(
     device: str,
     resamples: int = 10_000,
     seed: int = 0,
+    f1_label: str | None = None,
 ) -> SplitEvaluation:
     """Score predictions, and compare each checkpoint's with the first one's.
 
@@ -130,13 +146,17 @@ def evaluate(
         device: what the models ran on, for the record.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        f1_label: the class whose F1 is wanted, see ``scores.score``.
+
+    Raises:
+        ValueError: it is none of the data's labels.
     """
     first = checkpoints[0][2]
     evaluated = []
     for name, path, found in checkpoints:
         scores = against_first = None
         if found.labels is not None:
-            scores = score(found, resamples, seed)
+            scores = score(found, resamples, seed, data.labels, f1_label)
             if evaluated:
                 against_first = compare(first.correct, found.correct, resamples, seed)
         evaluated.append(Evaluated(name, path, found, scores, against_first))

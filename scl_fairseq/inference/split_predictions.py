@@ -11,7 +11,7 @@ import torch
 
 from scl_fairseq.data.binarized import BinarizedData
 from scl_fairseq.inference.classifier import load_classifier
-from scl_fairseq.inference.evaluation import read_dataset
+from scl_fairseq.refusals import listed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def predict_split(
     """Run a checkpoint over a split; rows stay in order, however they are put into batches.
 
     Args:
-        checkpoint: a file that ``fairseq-train`` wrote, of a model with a classification head.
+        checkpoint: that ``fairseq-train`` wrote, of a model with a classification head; or its
+            folder.
         data: binarised data with the dictionaries that it was trained with.
         split: one of those that ``data`` was opened for; it need not have labels.
         device: to run on.
@@ -52,25 +53,19 @@ def predict_split(
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: it is damaged, not of a classifier or does not fit the data; a row is longer
-            than its positions; a label is none of the dictionary's; its outputs are not finite.
+        ValueError: it is damaged, not of a trained classifier or does not fit the data; a row is
+            longer than its positions; a label is none of the dictionary's; weights or outputs are
+            not finite.
     """
     classifier = load_classifier(checkpoint, data)
-    reading = read_dataset(
-        classifier.model.to(device),
-        classifier.batches(split, device),
-        classifier.head_name,
-        keep_inputs=False,
-        on_progress=on_progress,
-    )
+    classifier.training.require(classifier.head_name)
+    reading = classifier.read(split, device, keep_inputs=False, on_progress=on_progress)
     logits = reading.logits.double().cpu()
-    if not logits.isfinite().all():
-        raise ValueError(f"{checkpoint}: its outputs are not finite, so training has diverged")
     labels = None if reading.targets is None else reading.targets.numpy()
     # fairseq gives a label that the dictionary lacks the index -1.
     if labels is not None and not ((labels >= 0) & (labels < len(data.labels))).all():
         raise ValueError(
-            f"{data.folder}: {split} has labels that are none of {', '.join(data.labels)}"
+            f"{data.folder}: {split} has labels that are none of {listed(data.labels)}"
         )
     return SplitPredictions(
         torch.log_softmax(logits, dim=1).numpy(), logits.argmax(dim=1).numpy(), labels

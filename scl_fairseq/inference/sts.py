@@ -13,6 +13,7 @@ from scipy import stats
 
 from scl_fairseq.files import file_sha256
 from scl_fairseq.inference.sts_files import TEST_SETS, ScoredPairs
+from scl_fairseq.refusals import NotFiniteError
 from scl_fairseq.versions import installed
 
 EMBEDDED_AT_ONCE = 512  # sentences between two looks at the progress
@@ -87,9 +88,13 @@ def evaluate_sts(
     sentences.sort(key=len, reverse=True)
     for start in range(0, len(sentences), EMBEDDED_AT_ONCE):
         part = sentences[start : start + EMBEDDED_AT_ONCE]
-        vectors.append(model.embed(part, embedding).numpy())
-        if not np.isfinite(vectors[-1]).all():
-            raise ValueError(f"{checkpoint}: vectors are not finite; its training has diverged")
+        try:
+            vectors.append(model.embed(part, embedding).numpy())
+        except NotFiniteError as error:
+            raise ValueError(
+                f"{checkpoint}: the vector of {part[error.index]!r} is not finite, so training has "
+                "diverged"
+            ) from error
         truncated += model.truncated
         on_progress(start + len(part), len(sentences))
     table, row_of = np.concatenate(vectors), {text: row for row, text in enumerate(sentences)}

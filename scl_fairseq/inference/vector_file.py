@@ -47,7 +47,7 @@ class VectorFile:
     def _safetensors(self) -> bytes:
         end = self._rows * self._width * 4
         about = {"dtype": "F32", "shape": [self._rows, self._width], "data_offsets": [0, end]}
-        text = json.dumps({KEY: about}, separators=(",", ":")).encode()
+        text = json.dumps({KEY: about}, separators=(",", ":"), allow_nan=False).encode()
         return (HEADER_BYTES - 8).to_bytes(8, "little") + text.ljust(HEADER_BYTES - 8)
 
 

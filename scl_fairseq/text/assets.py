@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.text.bpe_files import (
+    ADJUSTED_GPT2,
     BESIDE_VOCABULARY,
     BPE_DIR,
     BPE_OPTIONS,
+    WITH_SETTINGS,
     find_files,
     guess_bpe,
     has_files,
     needed_files,
 )
-from scl_fairseq.text.choices import BPES, WORDPIECE
+from scl_fairseq.text.choices import BPES, GPT2
 from scl_fairseq.text.description import (
     DICTIONARY,
     INPUT,
@@ -166,13 +168,14 @@ def find(
 def named_by_options(options: Mapping[str, Any]) -> tuple[str | None, dict[str, Path]]:
     """The BPE that a training's own ``--bpe`` options name, where its files are there."""
     bpe = options.get("_name") or options.get("bpe")  # of older checkpoints
+    bpe = GPT2 if bpe == ADJUSTED_GPT2 else bpe
     files = {
         name: Path(str(options.get(option))) for option, name in BPE_OPTIONS.get(bpe, {}).items()
     }
     if not files or not all(path.is_file() for path in files.values()):
         return None, {}
     beside = next(iter(files.values())).with_name(BESIDE_VOCABULARY)
-    if bpe == WORDPIECE and beside.is_file():
+    if bpe in WITH_SETTINGS and beside.is_file():
         files[BESIDE_VOCABULARY] = beside
     return bpe, files
 
@@ -236,4 +239,5 @@ def _first(folders: Iterable[Path], bpe: str | None) -> tuple[str, Mapping[str, 
 
 
 def _num_inputs(data: Path, own: Description) -> int:
-    return own.get("num_inputs") or 1 + (data / "input1").is_dir()
+    # Of a classifier that came from elsewhere it may not be known.
+    return own["num_inputs"] if "num_inputs" in own else 1 + (data / "input1").is_dir()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from scl_fairseq.files import link_or_copy
 from scl_fairseq.text.choices import BPES, FASTBPE, GPT2, SENTENCEPIECE, WORDPIECE
 from scl_fairseq.text.description import DICTIONARY
+from scl_fairseq.text.settings import FILE as SETTINGS_FILE
+from scl_fairseq.text.settings import read_settings
 
-BESIDE_VOCABULARY = "tokenizer_config.json"  # WordPiece's, where there are any
+BESIDE_VOCABULARY = SETTINGS_FILE
+WITH_SETTINGS = (GPT2, WORDPIECE)  # whose vocabulary may have it beside
+ADJUSTED_GPT2 = "gpt2_adjusted"  # fairseq's --bpe for GPT-2 with settings
 BPE_DIR = "bpe"  # in a folder of binarised data
 # For each file the names under which it is published: the first is ours, and of those that are
 # there the first is taken.
@@ -48,9 +53,17 @@ def find_files(bpe: str, folder: Path) -> dict[str, Path]:
         ValueError: several could be meant.
     """
     found = {patterns[0]: _find(folder, patterns, bpe) for patterns in _NAMES[bpe]}
-    if bpe == WORDPIECE and (folder / BESIDE_VOCABULARY).is_file():
+    if bpe in WITH_SETTINGS and (folder / BESIDE_VOCABULARY).is_file():
         found[BESIDE_VOCABULARY] = folder / BESIDE_VOCABULARY
     return found
+
+
+def fairseq_options(bpe: str, files: Mapping[str, Path]) -> dict[str, str]:
+    """What fairseq's ``cfg.bpe`` says of the files of an encoding: ``_name``, and its options."""
+    name = bpe
+    if bpe == GPT2 and read_settings(files["encoder.json"]).changes_bytes:
+        name = ADJUSTED_GPT2
+    return {"_name": name, **{o: str(files[file]) for o, file in BPE_OPTIONS[bpe].items()}}
 
 
 def guess_bpe(folder: Path) -> str | None:

@@ -6,11 +6,12 @@ that lie beside a checkpoint later can be told from another's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.files import file_sha256, read_json
+from scl_fairseq.files import file_sha256, read_json, write_text
 from scl_fairseq.text.dictionary import label_names, read_dictionary
 
 TEXT = "text.json"  # beside checkpoints
@@ -35,6 +36,12 @@ def read_description(path: Path) -> dict[str, Any]:
         if found.get(name) is not None and not is_right(found[name]):
             raise ValueError(f"{path} is damaged: {name} cannot be {str(found[name])[:80]!r}")
     return found
+
+
+def write_description(folder: Path, about: Description) -> None:
+    """Write ``text.json``, whole or not at all."""
+    text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / TEXT, text + "\n")
 
 
 def describe_beside(folder: Path) -> dict[str, Any]:
@@ -75,7 +82,7 @@ def check_file(name: str, path: Path, own: Description, checkpoint: Path) -> Non
     Raises:
         ValueError: it is another.
     """
-    expected = own.get("sha256", {}).get(name)
+    expected = (own.get("sha256") or {}).get(name)
     if expected is None or fingerprint(path) == expected:
         return
     found = f"{path} is not the {name} that {checkpoint} was trained with"
@@ -99,7 +106,7 @@ def difference(own: Description, other: Description, with_labels: bool = True) -
             first, second = own.get(key), other.get(key)
             if first is not None and second is not None and first != second:
                 return f"the {what} {_listed(first)}, not {_listed(second)}"
-    hashes, others = own.get("sha256", {}), other.get("sha256", {})
+    hashes, others = own.get("sha256") or {}, other.get("sha256") or {}
     names = [name for name in hashes if with_labels or name == DICTIONARY]
     different = [name for name in names if name in others and hashes[name] != others[name]]
     return f"another {different[0]}" if different else None
@@ -124,7 +131,7 @@ _RIGHT = {
     "task": _is_name,
     "labels": _is_texts,
     "sentence_columns": _is_texts,
-    "num_inputs": lambda value: value in (1, 2, 3),
+    "num_inputs": lambda value: value in (1, 2, 3) and not isinstance(value, bool),
     "bpe": _is_name,
     "sha256": lambda value: isinstance(value, dict) and _is_texts(list(value.values())),
 }

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # every fairseq dictionary starts with these
 BOS = SPECIAL_SYMBOLS.index("<s>")
@@ -68,6 +70,8 @@ class Dictionary:
     @cached_property
     def dtype(self) -> np.dtype:
         """How fairseq stores an index of a dictionary of this size."""
+        import numpy as np  # commands name files of this room in their --help, which is to be quick
+
         return np.dtype(np.uint16 if self.size < 65500 else np.uint32)
 
     @property
@@ -119,6 +123,12 @@ def label_names(path: Path) -> list[str]:
         ValueError: as :func:`read_dictionary`.
     """
     return read_dictionary(path).own_symbols
+
+
+def labels_of(dictionary) -> list[str]:
+    """The same of a label dictionary that a task of fairseq has loaded, and added ``<mask>`` to."""
+    symbols = dictionary.symbols[dictionary.nspecial :]
+    return [one for one in symbols if one != MASK and not one.startswith(_PADDING)]
 
 
 def _lines(path: Path) -> list[str]:

@@ -15,7 +15,9 @@ from scl_fairseq.text.description import DICTIONARY
 from scl_fairseq.text.dictionary import EOS, UNK, Dictionary, read_dictionary
 from scl_fairseq.text.fast_bpe import FastBPE
 from scl_fairseq.text.gpt2 import GPT2
+from scl_fairseq.text.gpt2_settings import AdjustedGPT2
 from scl_fairseq.text.sentence_piece import SentencePiece
+from scl_fairseq.text.settings import read_settings
 from scl_fairseq.text.wordpiece import WordPiece
 
 YOUNG_PIECES = 30_000  # memory must not grow with the file; this is some 10 MB
@@ -136,6 +138,9 @@ def _read(path: Path, stamp: tuple) -> Dictionary:
 def _load(bpe: str, files: tuple[Path, ...], dictionary_path: Path, stamps: tuple) -> Encoder:
     dictionary = _read(dictionary_path, _stamp(dictionary_path))
     if bpe == GPT2_BPE:
-        return PieceEncoder(GPT2(*files), dictionary)
+        encoder_json, vocab_bpe = files[:2]
+        if read_settings(encoder_json).changes_bytes:
+            return Encoder(AdjustedGPT2(encoder_json, vocab_bpe), dictionary)
+        return PieceEncoder(GPT2(encoder_json, vocab_bpe), dictionary)
     make = {WORDPIECE: WordPiece, SENTENCEPIECE: SentencePiece, FASTBPE: FastBPE}[bpe]
     return Encoder(make(files[0]), dictionary)

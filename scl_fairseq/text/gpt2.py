@@ -30,23 +30,9 @@ class GPT2:
     """
 
     def __init__(self, encoder_json: Path, vocab_bpe: Path):
-        from tokenizers import Tokenizer, models, pre_tokenizers
+        from tokenizers import Tokenizer, pre_tokenizers
 
-        for path in (encoder_json, vocab_bpe):
-            if not path.is_file():
-                raise FileNotFoundError(f"{path} is not there")
-        _check_merges(vocab_bpe)
-        try:
-            model = models.BPE.from_file(str(encoder_json), str(vocab_bpe))
-        except Exception as error:  # tokenizers raises no narrower one
-            raise ValueError(f"{encoder_json}, {vocab_bpe}: not GPT-2's BPE ({error})") from None
-        self._tokenizer = Tokenizer(model)
-        # tokenizers would leave out the bytes of such a symbol without a word.
-        missing = [
-            c for c in pre_tokenizers.ByteLevel.alphabet() if self._tokenizer.token_to_id(c) is None
-        ]
-        if missing:
-            raise ValueError(f"{encoder_json}: no token for the byte {min(missing)!r}")
+        self._tokenizer = Tokenizer(read_bpe(encoder_json, vocab_bpe))
         # The splitting is done here, with the library that fairseq uses, to be the same on text
         # of every kind.
         self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
@@ -64,6 +50,30 @@ class GPT2:
         """GPT-2 ids of each piece."""
         encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+
+def read_bpe(encoder_json: Path, vocab_bpe: Path):
+    """The merges and ids of two files, as a model of ``tokenizers``.
+
+    Raises:
+        FileNotFoundError: one is not there.
+        ValueError: one is malformed.
+    """
+    from tokenizers import models, pre_tokenizers
+
+    for path in (encoder_json, vocab_bpe):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there")
+    _check_merges(vocab_bpe)
+    try:
+        model = models.BPE.from_file(str(encoder_json), str(vocab_bpe))
+    except Exception as error:  # tokenizers raises no narrower one
+        raise ValueError(f"{encoder_json}, {vocab_bpe}: not GPT-2's BPE ({error})") from None
+    # tokenizers would leave out the bytes of such a symbol without a word.
+    missing = [c for c in pre_tokenizers.ByteLevel.alphabet() if model.token_to_id(c) is None]
+    if missing:
+        raise ValueError(f"{encoder_json}: no token for the byte {min(missing)!r}")
+    return model
 
 
 def _check_merges(path: Path) -> None:

@@ -1,12 +1,12 @@
 """BERT's WordPiece over the ``tokenizers`` library, in the spelling of a fairseq dictionary."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from scl_fairseq.text.settings import SWITCHES, Settings, read_settings
+
 UNKNOWN = "<unk>"
 LONGEST_WORD = 100
-SWITCHES = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 
 
 class WordPiece:
@@ -20,7 +20,7 @@ class WordPiece:
         vocab_path: ``vocab.txt``, one token a line.
         lowercase: lower-case the text and strip its accents. By default, what
             ``do_lower_case`` says in a ``tokenizer_config.json`` beside ``vocab_path``, else True.
-            ``strip_accents`` and ``tokenize_chinese_chars`` are read there too.
+            The further settings of ``text.settings`` are read there too.
 
     Raises:
         ValueError: the vocabulary has no ``[UNK]``, or ``tokenizer_config.json`` is no JSON.
@@ -33,7 +33,7 @@ class WordPiece:
     """
 
     def __init__(self, vocab_path: str | Path, lowercase: bool | None = None):
-        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+        from tokenizers import Tokenizer, models, pre_tokenizers
 
         path = Path(vocab_path)
         try:
@@ -43,28 +43,33 @@ class WordPiece:
         vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines)}
         if "[UNK]" not in vocabulary:
             raise ValueError(f"{path} is no WordPiece vocabulary: it has no [UNK]")
-        config = _tokenizer_config(path.with_name("tokenizer_config.json"))
-        if lowercase is None:
-            lowercase = config.get("do_lower_case", True)
+        settings = read_settings(path)
+        if lowercase is not None:
+            told = {**settings.content, SWITCHES[0]: lowercase}
+            settings = Settings(settings.path, told)
         self._tokenizer = Tokenizer(
             models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)
         )
-        self._tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-            strip_accents=config.get("strip_accents"),
-            lowercase=lowercase,
-        )
+        normalizer = settings.word_normalizer()
+        if normalizer is not None:
+            self._tokenizer.normalizer = normalizer
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._tokenizer.add_tokens(settings.added())
+        # By id: an added token that is found in normalised text is spelled as it was found. The
+        # pre-tokenizer splits at brackets, so [UNK] can only be the model's own.
+        self._symbols = {
+            number: UNKNOWN if token == "[UNK]" else token
+            for token, number in self._tokenizer.get_vocab().items()
+        }
 
     def encode(self, text: str) -> str:
         """Tokens of ``text`` joined by spaces; ``<unk>`` for a word that has none."""
-        return _joined(self._tokenizer.encode(text, add_special_tokens=False).tokens)
+        return self._joined(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_lines(self, lines: Sequence[str]) -> list[str]:
         """Encode many texts at once, on all cores; one string of tokens each."""
         batch = self._tokenizer.encode_batch(list(lines), add_special_tokens=False)
-        return [_joined(encoding.tokens) for encoding in batch]
+        return [self._joined(encoding.ids) for encoding in batch]
 
     @staticmethod
     def decode(tokens: str) -> str:
@@ -74,22 +79,5 @@ class WordPiece:
         """
         return tokens.replace(" ##", "")
 
-
-def _joined(tokens: list[str]) -> str:
-    # The pre-tokenizer splits at brackets, so [UNK] can only be the model's own.
-    return " ".join(UNKNOWN if token == "[UNK]" else token for token in tokens)
-
-
-def _tokenizer_config(path: Path) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    for name in SWITCHES:
-        if not isinstance(config.get(name), bool | None):
-            raise ValueError(f"{path}: {name} is {config[name]!r}, expected true or false")
-    return config
+    def _joined(self, ids: Sequence[int]) -> str:
+        return " ".join(map(self._symbols.__getitem__, ids))

@@ -386,7 +386,7 @@ def test_gpt2_numbering_is_the_original(tmp_path, shared_data):
         pytest.skip("RoBERTa's own BPE files are not beside the checkout")
     ids = roberta_vocabulary(original, tmp_path)
     (tmp_path / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
-    vocabulary = read_vocabulary(tmp_path, "roberta")
+    vocabulary = read_vocabulary(tmp_path, {"model_type": "roberta"})
     numbers = (original / "encoder.json").read_text(encoding="utf-8")
     assert json.loads(vocabulary.files["encoder.json"]) == json.loads(numbers)
     lines = (original / "dict.txt").read_text(encoding="utf-8").splitlines()
@@ -606,8 +606,12 @@ REFUSALS = {
         r"missing: encoder\.layer\.1\.attention\.self\.query\.weight",
     ),
     "unknown tensor": (
+        edit_tensors(lambda t: {**t, "qa_outputs.weight": torch.zeros(2, 32)}),
+        r"unknown: qa_outputs\.weight",
+    ),
+    "a head of another kind": (
         edit_tensors(lambda t: {**t, "classifier.weight": torch.zeros(2, 32)}),
-        r"unknown: classifier\.weight",
+        "architectures is BertForMaskedLM",
     ),
     "wrong shape": (
         edit_tensors(lambda t: {**t, QUERY: t[QUERY][:, :30]}),

@@ -282,12 +282,6 @@ def test_reports_equal_scikit_learn_over_batches_and_workers(tiny, summed_over_w
         assert type(values[name]) is float  # a NumPy scalar would end up in the checkpoint
 
 
-def test_no_confusion_cells_unless_asked(tiny):
-    built = build(tiny)
-    log = built.criterion(built.model.eval(), built.batch)[2]
-    assert not [key for key in log if key.startswith("_")]
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -213,8 +213,3 @@ def test_training_resumes_and_what_it_leaves_is_an_encoder(tiny, lines, tmp_path
 def test_bad_options(lines, flags, message):
     with pytest.raises(ValueError, match=message):
         build(lines.data, *flags)
-
-
-def test_lines_have_no_labels_to_contrast(lines):
-    with pytest.raises(ValueError, match="needs a task with labels: --task sentence_prediction"):
-        build(lines.data, criterion="sentence_prediction_scl")

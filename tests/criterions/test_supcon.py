@@ -94,18 +94,6 @@ def test_places_of_the_mean_and_labels(tiny, average, unsupervised):
     assert built.criterion(built.model, built.batch)[0].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_sample_without_labels_is_unsupervised(tiny):
-    losses = []
-    for flags in (["--supcon-unsupervised"], []):
-        built = build(tiny, "roberta", *flags)
-        built.model.train()
-        if not flags:
-            del built.batch["target"]
-        torch.manual_seed(5)
-        losses.append(built.criterion(built.model, built.batch)[0])
-    assert torch.equal(*losses)
-
-
 def test_one_view_without_projection_is_the_supervised_contrastive_loss(tiny):
     built = build(tiny, "roberta", "--supcon-views", 1, "--supcon-projection", "none")
     assert HEAD not in built.model.classification_heads

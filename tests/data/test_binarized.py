@@ -35,12 +35,13 @@ def test_padding_words_are_no_labels(copy):
 
 
 @pytest.mark.parametrize(
-    "name", ["input0/train.bin", "label/valid.bin", "input0/test.idx", "label/dict.txt"]
+    ("name", "at", "change"),
+    [("input0/train.bin", 0, 1), ("label/valid.bin", 0, 1), ("label/dict.txt", 0, 3)],
 )
-def test_the_checksum_covers_every_file(tiny, copy, name):
+def test_the_checksum_covers_every_file(tiny, copy, name, at, change):
     assert open_binarized(copy, SPLITS).sha256 == open_binarized(tiny.data, SPLITS).sha256
     data = bytearray((copy / name).read_bytes())
-    data[-1] ^= 1
+    data[at] ^= change
     (copy / name).write_bytes(bytes(data))
     assert open_binarized(copy, SPLITS).sha256 != open_binarized(tiny.data, SPLITS).sha256
 
@@ -60,8 +61,25 @@ def test_a_damaged_index_is_named(copy):
         open_binarized(copy, SPLITS)
 
 
+@pytest.mark.parametrize(
+    ("name", "at", "message"),
+    [
+        ("label/valid.bin", -1, r"label/valid\.bin: row 39 has symbol 258, of 6 there are"),
+        ("input0/test.idx", -1, r"test\.idx is damaged: its rows are not one after another"),
+        ("input0/test.idx", 9, r"test\.idx is damaged: its rows are not one after another"),
+    ],
+)
+def test_a_changed_byte_is_named(copy, name, at, message):
+    data = bytearray((copy / name).read_bytes())
+    data[at] ^= 1
+    (copy / name).write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=message):
+        open_binarized(copy, SPLITS)
+
+
 def test_labels_of_another_split_are_refused(copy):
-    shutil.copy(copy / "label" / "train.idx", copy / "label" / "valid.idx")
+    for end in ("idx", "bin"):
+        shutil.copy(copy / "label" / f"train.{end}", copy / "label" / f"valid.{end}")
     with pytest.raises(ValueError, match="valid has different numbers"):
         open_binarized(copy, SPLITS)
 

@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 from scipy import stats
 
-from scl_fairseq.inference.scores import calibration_error, confusion_matrix, score
+from scl_fairseq.inference.scores import calibration_error, confusion_cells, score
 from scl_fairseq.inference.split_predictions import SplitPredictions
 
 
@@ -65,11 +65,37 @@ def test_equals_scikit_learn(seed, num_classes, of):
 
 
 def test_a_class_that_never_occurs_keeps_its_place():
-    assert confusion_matrix(np.array([0, 2]), np.array([2, 2]), 3) == [
-        [0, 0, 1],
-        [0, 0, 0],
-        [0, 0, 1],
-    ]
+    found = predictions([[0, 0, 1], [0, 0, 1]], [0, 2])
+    assert score(found, 10).confusion == [[0, 0, 1], [0, 0, 0], [0, 0, 1]]
+
+
+def test_cells_are_those_that_occur():
+    """Of a million pairs of 1,000 classes few: cost and memory grow with the examples."""
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(1000, size=(2, 50))
+    cells = confusion_cells(labels, predicted, 1000)
+    assert len(cells) <= 50
+    assert cells == {
+        pair: sum(pair == other for other in zip(labels, predicted, strict=True))
+        for pair in zip(labels.tolist(), predicted.tolist(), strict=True)
+    }
+    assert list(cells) == sorted(cells)
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], ["1", "0"], ["pos", "neg"], ["a", "b", "c"]])
+def test_f1_of_a_named_class(labels):
+    found = random_predictions(1, 200, len(labels))
+    names = np.array(labels)
+    for wanted in labels:
+        scores = score(found, 10, labels=labels, f1_label=wanted)
+        truth = names[found.labels], names[found.predictions]
+        (expected,) = sklearn.metrics.f1_score(*truth, labels=[wanted], average=None)
+        assert scores.f1 == pytest.approx(100 * expected)
+        assert scores.f1_label == wanted
+    default = score(found, 10, labels=labels)
+    assert default.f1_label == {"0": "1", "1": "1", "pos": "pos", "a": None}[labels[0]]
+    with pytest.raises(ValueError, match=f"--f1-label d is none of the labels: {labels[0]}, "):
+        score(found, 10, labels=labels, f1_label="d")
 
 
 def test_calibration_at_the_borders_of_bins():

@@ -1,0 +1,35 @@
+"""A batch's labels are classes, or one line says which is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scl_fairseq.refusals import listed
+
+
+def check_targets(sample: dict, labels: Sequence[str], hint: str = "") -> None:
+    """Look at the labels of a batch, before they are indices of anything.
+
+    fairseq gives a label that the dictionary lacks the index -1. To a loss over logits that is out
+    of range, to a contrastive one it would be a class of its own.
+
+    Args:
+        sample: a batch of fairseq, ``id`` and ``target``.
+        labels: names of the classes.
+        hint: what the message says where there are no labels.
+
+    Raises:
+        ValueError: a label is none of them, or a row does not have one label.
+    """
+    if sample.get("target") is None:
+        raise ValueError(f"the data has no labels, which this criterion needs{hint}")
+    targets, rows = sample["target"].view(-1), sample["id"]
+    if len(targets) != len(rows):
+        raise ValueError(f"{len(targets)} labels for {len(rows)} rows: expected one word a label")
+    is_wrong = (targets < 0) | (targets >= len(labels))
+    if is_wrong.any():
+        place = int(is_wrong.nonzero()[0])
+        raise ValueError(
+            f"row {int(rows[place])} has the label index {int(targets[place])}, which is no label "
+            f"of the dictionary: 0 to {len(labels) - 1} are {listed(labels)}"
+        )
