@@ -206,9 +206,9 @@ def run_blocks(
             found = run(block)
         except NotFiniteError as error:
             kind = f" in {options.dtype}" if options.dtype else ""
+            place = f"{unit} {lines + error.index + 1}"
             raise ValueError(
-                f"{options.checkpoint}: what the model makes of {unit} {lines + error.index + 1} is "
-                f"not finite{kind}: its training has diverged, or numbers are too large for its "
+                f"{options.checkpoint}: what the model makes of {place} is not finite{kind}: its training has diverged, or numbers are too large for its "
                 f"--dtype; {end.format(f'{unit} {lines}')}"
             ) from error
         yield found
