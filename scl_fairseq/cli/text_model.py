@@ -208,9 +208,9 @@ def run_blocks(
             kind = f" in {options.dtype}" if options.dtype else ""
             place = f"{unit} {lines + error.index + 1}"
             raise ValueError(
-                f"{options.checkpoint}: what the model makes of {place} is not "
-                f"finite{kind}: its training has diverged, or numbers are too large for its --dtype; "
-                f" {end.format(f'{unit} {lines}')}"
+                f"{options.checkpoint}: what the model makes of {place} is not finite{kind}: its "
+                "training has diverged, or numbers are too large for its --dtype; "
+                f"{end.format(f'{unit} {lines}')}"
             ) from error
         yield found
         lines += len(block)
