@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         def embed(block: Block) -> Tensor:
             return model.embed(block, options.embedding, max_tokens=options.batch_tokens)
 
-        end = "all was well up to row {}; nothing is written"
+        end = "all was well up to {}; nothing is written"
         for found in run_blocks(embed, blocks, options, end):
             count += model.truncated
             vectors.write(found.numpy())

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         def predict(block: Block) -> Predictions:
             return model.predict(block, max_tokens=options.batch_tokens)
 
-        for found in run_blocks(predict, blocks, options, "the output ends after row {}"):
+        for found in run_blocks(predict, blocks, options, "the output ends after {}"):
             count += model.truncated
             sys.stdout.write(_lines(found, options.format))
             sys.stdout.flush()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from scl_fairseq.cli.common import Parser, byte_bar
 from scl_fairseq.cli.task_options import add_table_options, positive, refuse
+from scl_fairseq.data.table_files import kind_of
 from scl_fairseq.inference.choices import DTYPES
 from scl_fairseq.refusals import NotFiniteError
 from scl_fairseq.text.assets import CHECKPOINT_HELP, RULE
@@ -190,24 +191,26 @@ def run_blocks(
 
     Args:
         run: the model.
-        blocks: of lines.
+        blocks: of lines, or of rows of a table.
         options: of the command.
-        end: what becomes of the output where the model breaks down; ``{}`` is the last row of the
-            block before.
+        end: what becomes of the output where the model breaks down; ``{}`` is the last line or row
+            of the block before.
 
     Raises:
-        ValueError: outputs for a row are not finite.
+        ValueError: outputs for a line or row are not finite.
     """
+    unit = "line" if options.input is None or kind_of(options.input) is None else "row"
     lines = 0
     for block in blocks:
         try:
             found = run(block)
         except NotFiniteError as error:
             kind = f" in {options.dtype}" if options.dtype else ""
+            place = f"{unit} {lines + error.index + 1}"
             raise ValueError(
-                f"{options.checkpoint}: what the model makes of row {lines + error.index + 1} is "
-                f"not finite{kind}: its training has diverged, or numbers are too large for its "
-                f"--dtype; {end.format(lines)}"
+                f"{options.checkpoint}: what the model makes of {place} is not finite{kind}: its "
+                "training has diverged, or numbers are too large for its --dtype; "
+                f"{end.format(f'{unit} {lines}')}"
             ) from error
         yield found
         lines += len(block)

@@ -165,8 +165,8 @@ def test_an_overflow_ends_the_predictions_after_the_last_whole_block(
         for line in lines:
             json.loads(line, parse_constant=pytest.fail)
     (line,) = captured.err.splitlines()
-    assert "what the model makes of row 6 is not finite" in line
-    assert line.endswith("the output ends after row 4")
+    assert "what the model makes of line 6 is not finite" in line
+    assert line.endswith("the output ends after line 4")
 
 
 @pytest.mark.parametrize("kind", ["cls", "pooled", "mean"])
@@ -183,7 +183,7 @@ def test_an_overflow_leaves_the_old_vectors(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lines", "run", "vectors.npy"]
     (line,) = captured.err.decode().splitlines()
     assert "row 4 is not finite in bf16" in line
-    assert "all was well up to row 2; nothing is written" in line
+    assert "all was well up to line 2; nothing is written" in line
     text.write_text("a film\n" * 5, "utf-8")
     assert run(embed.main, *named, "--output", out) == 0
     assert np.isfinite(np.load(out)).all()
