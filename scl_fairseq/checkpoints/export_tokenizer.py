@@ -19,8 +19,8 @@ from tokenizers import (
 )
 
 from scl_fairseq.checkpoints.source_tokenizer import FAIRSEQ_SPECIALS, WORDPIECE_SPECIALS
-from scl_fairseq.files import read_json
 from scl_fairseq.text.dictionary import MASK, read_dictionary
+from scl_fairseq.text.gpt2 import read_numbers_and_merges
 from scl_fairseq.text.sentence_piece_model import (
     CONTROL,
     NORMAL,
@@ -28,7 +28,7 @@ from scl_fairseq.text.sentence_piece_model import (
     read_sentence_piece,
 )
 from scl_fairseq.text.settings import Settings, read_settings
-from scl_fairseq.text.wordpiece import LONGEST_WORD
+from scl_fairseq.text.wordpiece import LONGEST_WORD, read_pieces
 
 _ROLES = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
 _UNK = FAIRSEQ_SPECIALS.index("<unk>")
@@ -168,11 +168,7 @@ def _ids(spelled: Sequence[str], settings: Settings) -> dict[str, int]:
 def _byte_level(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Tokenizer, list[str]]:
     encoder_json, vocab_bpe = files[:2]
     settings = read_settings(encoder_json)
-    numbers = read_json(encoder_json)
-    lines = _read_text(vocab_bpe).split("\n")[1:-1]
-    merges = [tuple(line.split()) for line in lines]
-    if any(len(pair) != 2 for pair in merges):
-        raise ValueError(f"{vocab_bpe}: not two symbols a line")
+    numbers, merges = read_numbers_and_merges(encoder_json, vocab_bpe)
     needed = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
     unnumbered = [token for token in needed if token not in numbers]
     if unnumbered:
@@ -194,8 +190,9 @@ def _byte_level(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Token
 def _wordpiece(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Tokenizer, list[str]]:
     path = files[0]
     settings = read_settings(path)
-    lines = [line.rstrip("\r") for line in _read_text(path).removesuffix("\n").split("\n")]
-    pieces = [line for line in dict.fromkeys(lines) if line not in WORDPIECE_SPECIALS]
+    pieces = [
+        piece for piece in dict.fromkeys(read_pieces(path)) if piece not in WORDPIECE_SPECIALS
+    ]
     vocabulary.refuse_absent(pieces, path)
     tokens = {piece: vocabulary.ids[piece] for piece in pieces}
     tokens |= vocabulary.added(settings)
@@ -250,13 +247,6 @@ def _unigram(files: tuple[Path, ...], vocabulary: _Vocabulary) -> tuple[Tokenize
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\x1c-\x1f]"), "removed")
     tokenizer.decoder = decoders.Metaspace()
     return tokenizer, special
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason})") from None
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_positions: int) -> None:

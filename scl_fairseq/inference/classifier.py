@@ -139,7 +139,7 @@ def _head_weights(checkpoint: Path, state: Mapping[str, Any], data: BinarizedDat
     if len(projection) != len(data.labels):
         raise ValueError(
             f"{checkpoint} tells {len(projection)} classes apart, but "
-            f"{data.folder / 'label' / 'dict.txt'} has {len(data.labels)}: {listed(data.labels)}"
+            f"{data.folder / LABELS} has {len(data.labels)}: {listed(data.labels)}"
         )
     return projection
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from scl_fairseq.files import read_json
+
 # The pattern of GPT-2 (Radford et al., 2019) has Unicode's letters and numbers in it, for which
 # Python's own regular expressions have no name; on printable ASCII they suffice, and are twice as
 # fast.
@@ -74,6 +76,24 @@ def read_bpe(encoder_json: Path, vocab_bpe: Path):
     if missing:
         raise ValueError(f"{encoder_json}: no token for the byte {min(missing)!r}")
     return model
+
+
+def read_numbers_and_merges(
+    encoder_json: Path, vocab_bpe: Path
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The number of each token, and the merges, as they stand in the files.
+
+    Raises:
+        FileNotFoundError: one is not there.
+        ValueError: one is malformed.
+    """
+    numbers = read_json(encoder_json)
+    _check_merges(vocab_bpe)
+    lines = vocab_bpe.read_bytes().decode("utf-8", errors="replace").split("\n")[1:-1]
+    merges = [tuple(line.split()) for line in lines]
+    if any(len(pair) != 2 for pair in merges):
+        raise ValueError(f"{vocab_bpe}: not two symbols a line")
+    return numbers, merges
 
 
 def _check_merges(path: Path) -> None:

@@ -36,11 +36,7 @@ class WordPiece:
         from tokenizers import Tokenizer, models, pre_tokenizers
 
         path = Path(vocab_path)
-        try:
-            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 ({error.reason})") from None
-        vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines)}
+        vocabulary = {piece: index for index, piece in enumerate(read_pieces(path))}
         if "[UNK]" not in vocabulary:
             raise ValueError(f"{path} is no WordPiece vocabulary: it has no [UNK]")
         settings = read_settings(path)
@@ -81,3 +77,17 @@ class WordPiece:
 
     def _joined(self, ids: Sequence[int]) -> str:
         return " ".join(map(self._symbols.__getitem__, ids))
+
+
+def read_pieces(path: Path) -> list[str]:
+    """The tokens of a ``vocab.txt`` in the order of their ids.
+
+    Raises:
+        ValueError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason})") from None
+    return [line.rstrip("\r") for line in lines]
