@@ -114,6 +114,9 @@ def differ(first, second):
 
 def forget_texts(path):
     """Make a checkpoint one of an earlier version, which says nothing of its texts."""
+    from scl_fairseq.checkpoints import loading
+
+    loading.allow_globals()
     state = torch.load(path, map_location="cpu")
     own = state["extra_state"].pop("scl_fairseq")
     own.pop("text")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 
 from scl_fairseq.files import check_unsplit
-
-BAD_INPUT = 2
 
 
 def install() -> None:
@@ -27,11 +24,7 @@ def install() -> None:
     def raise_if_valid_subsets_unintentionally_ignored(train_cfg):
         data = getattr(train_cfg.task, "data", None)
         if isinstance(data, str) and os.path.isdir(data):
-            try:
-                check_unsplit(data)
-            except ValueError as error:
-                print(f"error: {error}", file=sys.stderr)
-                raise SystemExit(BAD_INPUT) from None
+            check_unsplit(data)
         return original(train_cfg)
 
     raise_if_valid_subsets_unintentionally_ignored._scl_fairseq = True

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from scl_fairseq.checkpoints.architecture import MODEL_TYPES, Architecture
 from scl_fairseq.checkpoints.layer_norms import LAYER_NORM_EPS
@@ -53,7 +52,7 @@ def loading_into(trainer) -> Iterator[None]:
     """What is read meanwhile is to become the weights of this trainer's model, and must fit it.
 
     Raises:
-        SystemExit: with 2, after one line on standard error, where it does not.
+        ValueError: it does not.
     """
     from fairseq import checkpoint_utils
 
@@ -78,18 +77,15 @@ def _check(trainer, path: Path, state: Mapping[str, Any]) -> None:
     names = list(FUNCTION)
     if told.get("encoder_layers_to_keep") or told.get("decoder_layers_to_keep"):
         names = [name for name in names if not name.endswith("_layers")]  # LayerDrop's pruning
-    if _keeps_head(trainer, state):
+    # A frozen encoder's classifier reads embeddings: it has no use for the layer before.
+    if _keeps_head(trainer, state) and not getattr(trainer.cfg.criterion, "freeze_encoder", False):
         names.append(_POOLER)
-    try:
-        check_beside(path, own)
-    except ValueError as error:
-        _refuse(trainer, str(error))
+    check_beside(path, own)
     for source, other in ((path, _filled(own)), (path.parent / CONFIG, _beside(path))):
         for name in names:
             if name in other and name in told and _value(other, name) != _value(told, name):
                 option = f"--{name.replace('_', '-')}"
-                _refuse(
-                    trainer,
+                raise ValueError(
                     f"{option} is {told[name]}, and {source} has {other[name]}: the weights are "
                     "of another network",
                 )
@@ -169,11 +165,4 @@ def _check_rows(trainer, path: Path, weights: Mapping[str, Any]) -> None:
                 rows = [len(there), len(tensor)]
                 if end.startswith("embed_positions"):
                     rows = [count - 2 for count in rows]  # those of padding
-                _refuse(trainer, f"{path} has {rows[0]} {what} {rows[1]}")
-
-
-def _refuse(trainer, message: str) -> NoReturn:
-    # One line and an exit code, as for any bad input: a traceback would bury it.
-    if trainer.is_data_parallel_master:
-        print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+                raise ValueError(f"{path} has {rows[0]} {what} {rows[1]}")

@@ -15,7 +15,6 @@ import os
 import pickle
 import re
 import struct
-import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -211,13 +210,10 @@ def _whole_or_fallback(trainer, filename: str) -> str:
         has_optimizer = not cfg.no_save_optimizer_state
         fallback = newest_whole(save_dir, trainer.checkpoint_suffix, has_optimizer)
     if fallback is None:
-        # One line and an exit code, as for any bad input: a traceback would bury the file's name.
-        print(
-            f"error: {filename} is truncated or damaged"
-            + (f", and {save_dir} holds no other checkpoint to resume from" if is_last else ""),
-            file=sys.stderr,
+        raise ValueError(
+            f"{filename} is truncated or damaged"
+            + (f", and {save_dir} holds no other checkpoint to resume from" if is_last else "")
         )
-        raise SystemExit(2)
     logger.warning(
         "%s is truncated or damaged (a run was killed while it was being written): resuming from "
         "the newest whole checkpoint, %s",

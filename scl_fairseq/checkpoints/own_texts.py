@@ -7,11 +7,10 @@ of labels, or to save beside checkpoints of another one, their outputs would be 
 from __future__ import annotations
 
 import logging
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -30,16 +29,18 @@ def check_folder(cfg, own: Description) -> None:
         own: what there is to say of its texts.
 
     Raises:
-        SystemExit: with 2, after one line on standard error.
+        ValueError: it has others; the message names both.
     """
     folder = Path(cfg.checkpoint.save_dir)
     checkpoints = sorted(folder.glob("checkpoint*.pt")) if folder.is_dir() else []
     if cfg.checkpoint.no_save or not checkpoints:
         return
     records = (_record(path)[0] for path in sorted(checkpoints, key=_is_not_last))
-    found = difference(next(filter(None, records), None) or _beside(folder), own)
+    found = difference(next(filter(None, records), None) or describe_beside(folder), own)
     if found:
-        _refuse(f"{folder} holds checkpoints of {_of(found, cfg)}; name another --save-dir")
+        raise ValueError(
+            f"{folder} holds checkpoints of {_of(found, cfg)}; name another --save-dir"
+        )
 
 
 def check_start(cfg, own: Description, checkpoint: Path) -> None:
@@ -51,19 +52,19 @@ def check_start(cfg, own: Description, checkpoint: Path) -> None:
         checkpoint: from which the training resumes or begins; it need not be there.
 
     Raises:
-        SystemExit: with 2, after one line on standard error.
+        ValueError: it has others; the message names both.
     """
     if not checkpoint.is_file():
         return
     record, shapes = _record(checkpoint)
-    there = record or _beside(checkpoint.parent)
+    there = record or describe_beside(checkpoint.parent)
     resumes = checkpoint.parent.resolve() == Path(cfg.checkpoint.save_dir).resolve()
     keeps_head = _keeps_head(cfg, shapes)
     is_told = getattr(cfg.criterion, "keep_head", False) and not resumes
     found = difference(there, own, with_labels=(keeps_head or resumes) and not is_told)
     if found:
         way = "name another --save-dir" if resumes else _way_out(found)
-        _refuse(f"{checkpoint} was trained with {_of(found, cfg)}; {way}")
+        raise ValueError(f"{checkpoint} was trained with {_of(found, cfg)}; {way}")
     if keeps_head and not record and not is_told:
         logger.warning(
             "%s does not say itself which labels it was trained with; its classification head is "
@@ -84,13 +85,6 @@ def _record(checkpoint: Path) -> tuple[dict[str, Any], Mapping[str, torch.Size]]
         return text_of(state.get("extra_state")), shapes
     except Exception:  # whatever it is, loading it says so better
         return {}, {}
-
-
-def _beside(folder: Path) -> dict[str, Any]:
-    try:
-        return describe_beside(folder)
-    except (OSError, ValueError) as error:
-        _refuse(str(error))
 
 
 def _is_not_last(checkpoint: Path) -> bool:
@@ -115,9 +109,3 @@ def _way_out(found: str) -> str:
         "--classification-head-name NAME begins a new head, --keep-head of --criterion "
         "sentence_prediction_scl keeps this one, its outputs standing for the labels in their order"
     )
-
-
-def _refuse(message: str) -> NoReturn:
-    # One line and an exit code, as for any bad input: a traceback would bury it.
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)

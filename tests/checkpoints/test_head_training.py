@@ -33,7 +33,7 @@ TRAININGS = {
     "frozen encoder": (
         "sentence_prediction_scl",
         ["--scl-lambda", 0, "--freeze-encoder", "--pooler-activation-fn", "linear"],
-        None,
+        "supcon",
     ),
 }
 
