@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 FAIRSEQ_LAYER_NORM_EPS = 1e-5
@@ -17,6 +18,7 @@ def install() -> None:
     """Have fairseq build RoBERTa as its arguments say, and train on as a checkpoint's say, once."""
     from fairseq.models.roberta import RobertaModel
     from fairseq.trainer import Trainer
+    from omegaconf import OmegaConf, open_dict
 
     if getattr(Trainer.load_checkpoint, "_scl_fairseq_eps", False):
         return
@@ -34,7 +36,8 @@ def install() -> None:
         eps = getattr(self, "_scl_layer_norm_eps", None)
         if eps is not None:
             set_eps(self.get_model(), eps)
-            setattr(self.cfg.model, LAYER_NORM_EPS, eps)  # what is saved says so again
+            with open_dict(self.cfg) if OmegaConf.is_config(self.cfg) else nullcontext():
+                setattr(self.cfg.model, LAYER_NORM_EPS, eps)  # what is saved says so again
         return extra_state
 
     load_checkpoint._scl_fairseq_eps = True
