@@ -62,14 +62,21 @@ def resident(pid: int) -> Memory:
     return Memory(pages * os.sysconf("SC_PAGE_SIZE"), "RSS" if pages else "PSS")
 
 
+def held(root: int) -> Memory:
+    """What ``tree(root)`` holds now, added up process by process."""
+    parts = [resident(pid) for pid in tree(root)]
+    kinds = sorted({part.kind for part in parts if part.size})
+    return Memory(sum(part.size for part in parts), " and ".join(kinds))
+
+
 def peak_memory(words: Sequence[str], log: Path) -> Memory:
     """The most memory that a command and its children held at once, looked at every 20 ms."""
-    peak, kinds = 0, set()
+    peak, kinds = 0, set[str]()
     with started(words, log) as process:
         while process.poll() is None:
             start = time.monotonic()
-            parts = [resident(pid) for pid in tree(process.pid)]
-            peak = max(peak, sum(part.size for part in parts))
-            kinds.update(part.kind for part in parts if part.size)
+            now = held(process.pid)
+            peak = max(peak, now.size)
+            kinds.update(now.kind.split(" and ") if now.kind else ())
             time.sleep(max(0.0, POLL_SECONDS - (time.monotonic() - start)))
     return Memory(peak, " and ".join(sorted(kinds)))

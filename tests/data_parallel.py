@@ -7,7 +7,6 @@ has no workers at all, and its batches are those of all workers put together.
 
 import itertools
 import json
-import socket
 from pathlib import Path
 
 import torch
@@ -50,10 +49,8 @@ def run(cases, world, tiny, folder, command=runs.command):
     spec = folder / "spec.json"
     arguments = command(tiny, folder / "unused", "--user-dir", runs.ROOT / "scl_fairseq")
     spec.write_text(json.dumps({"arguments": arguments[1:], "cases": cases}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    calls = [(spec, rank, world, port, folder / f"{rank}.pt") for rank in range(world)]
+    meeting = folder / "meeting"  # no port, which others could take
+    calls = [(spec, rank, world, meeting, folder / f"{rank}.pt") for rank in range(world)]
     forked.run_together(main, calls, [folder / f"{rank}.log" for rank in range(world)])
     return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
@@ -86,14 +83,14 @@ def relative_difference(one, other):
     return (differences.norm() / torch.stack([t.norm() for t in other.values()]).norm()).item()
 
 
-def main(spec, rank, world, port, out):
+def main(spec, rank, world, meeting, out):
     """One worker."""
     import torch.distributed as dist
 
     spec = json.loads(Path(spec).read_text())
     if world > 1:
         dist.init_process_group(
-            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
+            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world
         )
     found = {
         name: train(spec["arguments"], given, rank, world) for name, given in spec["cases"].items()

@@ -47,7 +47,7 @@ def run_together(target, calls, logs):
     processes = [start(target, *call, output=log) for call, log in zip(calls, logs, strict=True)]
     try:
         for process, log in zip(processes, logs, strict=True):
-            process.join(timeout=300)
+            process.join(timeout=600)
             assert process.exitcode == 0, Path(log).read_text("utf-8")[-6000:]
     finally:
         for process in processes:

@@ -1,7 +1,5 @@
 """The gather by itself, over gloo: what arrives, in which order, and where gradients go."""
 
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -28,9 +26,9 @@ def weight(rank, size):
     return torch.randn(size, WIDTH, generator=generator)
 
 
-def worker(rank, port, counts, dtype, path):
+def worker(rank, meeting, counts, dtype, path):
     dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=len(counts)
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=len(counts)
     )
     gather = RowGatherer()
     for _ in range(2):  # the second time it knows how large batches are
@@ -47,11 +45,10 @@ def gathered(tmp_path):
     """``gathered(counts)``: what each of so many workers found."""
 
     def run(counts, dtype=torch.float32):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        meeting = tmp_path / "meeting"  # no port, which others could take
+        meeting.unlink(missing_ok=True)
         paths = [tmp_path / f"{rank}.pt" for rank in range(len(counts))]
-        calls = [(rank, port, counts, dtype, path) for rank, path in enumerate(paths)]
+        calls = [(rank, meeting, counts, dtype, path) for rank, path in enumerate(paths)]
         forked.run_together(worker, calls, [path.with_suffix(".log") for path in paths])
         found = [torch.load(path) for path in paths]
         return [(rows, labels, slice(*own), grad) for rows, labels, own, grad in found]

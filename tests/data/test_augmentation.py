@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(toy_models, back_translati
     augment(folder, tmp_path / "whole", back_translation, settings, shard_rows=40)
     killed = arguments(toy_models, folder, tmp_path / "killed", *options)
     process = subprocess.Popen(killed, **run)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (shards := sorted((tmp_path / "killed").glob("partial/*/T0.5/shard*.json"))):
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -90,7 +90,7 @@ def recipe(tmp_path, gpt2_data):
             env=variables,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
         calls = [line.split("\0")[:-1] for line in log.read_text("utf-8").splitlines()]

@@ -84,18 +84,18 @@ def test_an_interrupted_demo_leaves_no_training_behind(tmp_path, number, code):
     )
     log = tmp_path / "runs" / "ce-sample0" / "train.log"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not (log.exists() and "begin training" in log.read_text()):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert processes_that_name(str(log.parent))
         process.send_signal(number)
-        assert process.wait(timeout=60) == code
+        assert process.wait(timeout=600) == code
     finally:
         process.kill()
     assert ("interrupted" in process.stderr.read()) == (number == signal.SIGINT)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 600
     while processes_that_name(str(log.parent)):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -42,7 +42,7 @@ def run(tmp_path):
             env=variables,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=600,
             check=False,
         )
 
