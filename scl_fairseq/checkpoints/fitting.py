@@ -144,6 +144,8 @@ def _value(arguments: Mapping[str, Any], name: str) -> Any:
 
 
 def _keeps_head(trainer, state: Mapping[str, Any]) -> bool:
+    if getattr(trainer.cfg.criterion, "freeze_encoder", False):
+        return False  # SupCon's second stage makes its head linear, whatever it was
     heads = getattr(trainer.get_model(), "classification_heads", {})
     for name, head in heads.items():
         for part in ("dense", "out_proj"):

@@ -148,6 +148,10 @@ BAD = {
     "a number as text": (changed("grid.lr2", [1e-5, "1e-5"]), "grid.lr2: 1e-05 is listed twice"),
     "lambda above 1": (changed("grid.scl-lambda", [2]), "grid.scl-lambda: expected a number"),
     "tau 0": (changed("options.scl-temperature", 0), "options.scl-temperature: expected"),
+    "a label that YAML reads as false": (
+        changed("options.f1-label", False),
+        "options.f1-label: expected a label's name",
+    ),
     "lambda as text": (changed("grid.scl-lambda", ["high"]), "grid.scl-lambda: expected a number"),
     "a list of options": (changed("options.lr", [1, 2]), "options.lr: expected one value"),
     "an option with --": (changed("options.--lr", 1), "options.--lr: no option's name"),
