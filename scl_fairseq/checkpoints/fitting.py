@@ -77,8 +77,7 @@ def _check(trainer, path: Path, state: Mapping[str, Any]) -> None:
     names = list(FUNCTION)
     if told.get("encoder_layers_to_keep") or told.get("decoder_layers_to_keep"):
         names = [name for name in names if not name.endswith("_layers")]  # LayerDrop's pruning
-    # A frozen encoder's classifier reads embeddings: it has no use for the layer before.
-    if _keeps_head(trainer, state) and not getattr(trainer.cfg.criterion, "freeze_encoder", False):
+    if _keeps_head(trainer, state):
         names.append(_POOLER)
     check_beside(path, own)
     for source, other in ((path, _filled(own)), (path.parent / CONFIG, _beside(path))):

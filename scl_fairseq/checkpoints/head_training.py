@@ -4,9 +4,9 @@ A head stands in a checkpoint whether or not the training has used it. SupCon's 
 the contrastive term alone (``--scl-lambda 1``), leave it as it was drawn: it would predict, score
 and go out as if it were a classifier.
 
-The note lies in the checkpoint's ``extra_state`` under ``KEY``: for each head the parts that some
-training has trained, this one or one that it has begun from. Checkpoints without a note, of stock
-fairseq or from elsewhere, are judged by their criterion.
+The note lies in the checkpoint's ``extra_state`` (``training_state``): for each head the parts that
+some training has trained, this one or one that it has begun from. Checkpoints without a note, of
+stock fairseq or from elsewhere, are judged by their criterion.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from scl_fairseq.checkpoints.training_heads import PARTS
+from scl_fairseq.checkpoints.training_state import HEADS, KEY, part_of
 from scl_fairseq.configuration import as_dict
 
 logger = logging.getLogger(__name__)
 
-KEY = "scl_fairseq_heads"
 DEFAULT_HEAD = "sentence_classification_head"
 DENSE, PROJECTION = PARTS
 CONTRASTIVE = "sentence_prediction_scl"
@@ -123,7 +123,7 @@ def _say_once(message: str) -> None:
 
 def noted_parts(extra_state: Mapping[str, Any] | None) -> dict[str, list[str]] | None:
     """The note of a checkpoint; None where there is none."""
-    noted = (extra_state or {}).get(KEY)
+    noted = part_of(extra_state, HEADS)
     return dict(noted) if isinstance(noted, Mapping) else None
 
 
@@ -165,7 +165,7 @@ def _note_what_is_loaded(trainer_class: type) -> None:
         self._scl_parts = {}
         if extra_state is None:
             return None
-        noted, last = noted_parts(extra_state), (self._optim_history or [{}])[-1]
+        noted, last = noted_parts({KEY: self._scl_kept}), (self._optim_history or [{}])[-1]
         from_encoder = last.get("criterion_name") in OF_ENCODERS.values()
         for head, tensor in _projections(self.get_model()).items():
             # fairseq keeps its own head where the file's has another name or number of classes.
@@ -194,7 +194,7 @@ def _note_what_is_saved(trainer_class: type) -> None:
             trained = _trained_now(heads[own], criterion) if has_trained else []
             noted[own] = sorted({*noted.get(own, ()), *trained})
         if noted:
-            state["extra_state"][KEY] = noted
+            state["extra_state"].setdefault(KEY, {})[HEADS] = noted
         return state
 
     trainer_class.state_dict = state_dict

@@ -16,12 +16,11 @@ from scl_fairseq.checkpoints.conversion_notes import (
     reads_pairs_alike,
 )
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
-from scl_fairseq.checkpoints.head_training import KEY as TRAINED_HEADS
 from scl_fairseq.checkpoints.source_head import SourceHead, read_head
 from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
 from scl_fairseq.checkpoints.tokenizer_proof import prove
 from scl_fairseq.checkpoints.training_heads import PARTS
-from scl_fairseq.checkpoints.training_state import KEY
+from scl_fairseq.checkpoints.training_state import HEADS, KEY
 from scl_fairseq.checkpoints.training_state import TEXT as OWN_TEXT
 from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
 from scl_fairseq.files import file_sha256, read_json, replaced_folder
@@ -195,7 +194,7 @@ def _state(
 def _checkpoint(
     arguments: Namespace, state: dict[str, Any], text: dict[str, Any] | None
 ) -> dict[str, Any]:
-    own = {KEY: {OWN_TEXT: text}, TRAINED_HEADS: {DEFAULT_HEAD: list(PARTS)}} if text else {}
+    own = {KEY: {OWN_TEXT: text, HEADS: {DEFAULT_HEAD: list(PARTS)}}} if text else {}
     return {
         "args": arguments,
         "model": state,

@@ -16,7 +16,8 @@ A criterion may have any of these methods, which its trainer then calls:
   begins: the place to refuse what it was made for.
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
-Beside it lies what the weights know of their texts: see ``text.description``.
+Beside it lies what the weights know of their texts (``text.description``), and which heads were
+trained (``head_training``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY = "scl_fairseq"
-TEXT = "text"  # in it; all else is the criterion's
+TEXT, HEADS = "text", "heads"  # in it; all else is the criterion's
 
 
 def install() -> None:
@@ -52,15 +53,20 @@ def is_prepared(criterion) -> bool:
     return getattr(criterion, "_scl_is_prepared", False)
 
 
+def part_of(extra_state: Mapping[str, Any] | None, part: str) -> Any:
+    """``TEXT`` or ``HEADS`` of a checkpoint's ``extra_state``; None where it has none."""
+    return ((extra_state or {}).get(KEY) or {}).get(part)
+
+
 def text_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a checkpoint says of its texts; nothing where an earlier version has written it."""
-    return ((extra_state or {}).get(KEY) or {}).get(TEXT) or {}
+    return part_of(extra_state, TEXT) or {}
 
 
 def criterion_state_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a criterion has left in a checkpoint; None where it has left nothing."""
     own = (extra_state or {}).get(KEY) or {}
-    return {name: value for name, value in own.items() if name != TEXT} or None
+    return {name: value for name, value in own.items() if name not in (TEXT, HEADS)} or None
 
 
 def _prepare_models(trainer_class: type) -> None:
@@ -117,8 +123,8 @@ def _load_states(trainer_class: type) -> None:
         self._scl_may_begin, self._scl_resets = True, reset_optimizer
         extra_state = original(self, filename, reset_optimizer, *args, **kwargs)
         own = criterion_state_of(extra_state)
-        if extra_state is not None:  # fairseq holds on to the rest as long as it trains
-            extra_state.pop(KEY, None)
+        # Taken out, since fairseq holds on to the rest as long as it trains.
+        self._scl_kept = extra_state.pop(KEY, None) if extra_state is not None else None
         criterion = self.get_criterion()
         receiver = "load_training_state" if _resumes(self) else "begin_from"
         if own is not None and hasattr(criterion, receiver):

@@ -10,7 +10,7 @@ import torch
 
 import scl_fairseq
 from scl_fairseq.checkpoints import loading
-from scl_fairseq.checkpoints.head_training import KEY
+from scl_fairseq.checkpoints.training_state import HEADS, KEY
 from scl_fairseq.cli import convert, embed, evaluate, plot, predict
 from tests import runs
 
@@ -175,11 +175,11 @@ def test_vectors_of_a_layer_that_was_never_trained_are_refused(trained, text, tm
 
 
 def without_note(state):
-    assert state.extra_state.pop(KEY) is not None
+    assert state.extra_state[KEY].pop(HEADS) is not None
 
 
 def before_the_first_update(state):
-    state.extra_state[KEY] = {HEAD: []}
+    state.extra_state[KEY][HEADS] = {HEAD: []}
 
 
 def from_elsewhere(state):
@@ -226,7 +226,7 @@ def test_a_training_notes_what_it_begins_from(tiny, trained, tmp_path):
 
     def note(checkpoint):
         loading.allow_globals()
-        return torch.load(checkpoint)["extra_state"][KEY][HEAD]
+        return torch.load(checkpoint)["extra_state"][KEY][HEADS][HEAD]
 
     both = ["dense", "out_proj"]
     assert note(trained("stock")) == both

@@ -179,7 +179,10 @@ def test_a_state_that_nobody_asks_for_is_ignored(tiny, finished, tmp_path):
     ).stdout
     assert "done training" in output
     saved = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
-    assert set(saved["extra_state"][training_state.KEY]) == {training_state.TEXT}
+    assert set(saved["extra_state"][training_state.KEY]) == {
+        training_state.TEXT,
+        training_state.HEADS,
+    }
 
 
 STOCK_HUB = """
