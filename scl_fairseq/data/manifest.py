@@ -5,6 +5,7 @@ That of an augmented sample also says how its further training rows were made.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +18,7 @@ from scl_fairseq.data.tasks import CUSTOM, Task, custom_task, find_task
 PARTS = ("train", "dev", "test")
 AUGMENTATION, READING = "augmentation", "reading"
 OPTIONAL = {AUGMENTATION, READING}
+SELF = "sha256"  # of all the rest; manifests of earlier versions have none
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,15 @@ class Manifest:
             values = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: not a sample's manifest ({error})") from None
+        expected = values.pop(SELF, None) if isinstance(values, dict) else None
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or {*values, *OPTIONAL} != names:
             raise ValueError(f"{path}: not a sample's manifest of this version")
         for name, is_right in _RIGHT.items():
             if name in values and not is_right(values[name]):
                 raise ValueError(f"{path}: {name} is not what a sample's manifest has there")
+        if expected not in (None, _sha256(values)):
+            raise ValueError(f"{path} is not as it was written: its {SELF} is another")
         if READING in values:
             values[READING] = Reading(**values[READING])
         return cls(**values)
@@ -101,6 +106,7 @@ class Manifest:
         for name in OPTIONAL:
             if values[name] is None:
                 del values[name]
+        values[SELF] = _sha256(values)
         return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def find_task(self) -> Task:
@@ -121,6 +127,11 @@ class Manifest:
         if (list(task.labels), task.num_inputs) != (self.labels, self.num_inputs):
             raise ValueError(f"the manifest is of another task {self.task} than this version's")
         return task
+
+
+def _sha256(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _is_texts(value: Any) -> bool:

@@ -240,6 +240,10 @@ def test_every_source_file_needs_its_checksum(corpus, tmp_path):
     values = json.loads(path.read_text())
     del values["source_sha256"]["dev.tsv"]
     path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"manifest\.json is not as it was written"):
+        Manifest.read(path)
+    del values["sha256"]  # as earlier versions wrote it
+    path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"dev\.tsv: SHA-256 .*, expected no such file"):
         sampling.redraw(Manifest.read(path), corpus, tmp_path / "again")
 

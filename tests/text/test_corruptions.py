@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from scl_fairseq.cli import convert, embed, evaluate, predict, preprocess
+from scl_fairseq.cli import convert, embed, evaluate, predict, preprocess, sample
+from scl_fairseq.data import synthetic
 from tests.corruptions import corrupt
 
 SIDE_FILES = [
@@ -105,17 +106,17 @@ def test_binarised_data(name, classifier, tiny, tmp_path, capsys):
 
 
 def test_manifests(tiny, tmp_path, capsys):
-    sample = shutil.copytree(tiny.sample, tmp_path / "sample")
-    named = ["--task", "SST-2", "--data-dir", sample, "--bpe", "wordpiece", "--workers", 1]
+    folder = shutil.copytree(tiny.sample, tmp_path / "sample")
+    named = ["--task", "SST-2", "--data-dir", folder, "--bpe", "wordpiece", "--workers", 1]
     destination = tmp_path / "bin"
     arguments = [*named, "--bpe-dir", tiny.encoder, "--destdir", destination]
     assert run(preprocess.main, arguments, capsys)[0] == 0
     expected = (destination / "input0" / "train.bin").read_bytes()
     rng, refused = random.Random("manifest"), 0
-    whole = (sample / "manifest.json").read_bytes()
+    whole = (folder / "manifest.json").read_bytes()
     for _ in range(CASES):
         shutil.rmtree(destination, ignore_errors=True)
-        what = corrupt(sample / "manifest.json", rng, [sample / "train.tsv"])
+        what = corrupt(folder / "manifest.json", rng, [folder / "train.tsv"])
         code, shown, error = run(preprocess.main, arguments, capsys)
         if code == 0:
             assert (destination / "input0" / "train.bin").read_bytes() == expected, what
@@ -123,8 +124,32 @@ def test_manifests(tiny, tmp_path, capsys):
             assert (code, shown, error.count("\n")) == (2, "", 1), (what, error)
             assert not destination.exists(), what
             refused += 1
-        (sample / "manifest.json").unlink()
-        (sample / "manifest.json").write_bytes(whole)
+        (folder / "manifest.json").unlink()
+        (folder / "manifest.json").write_bytes(whole)
+    assert refused
+
+
+def test_manifests_that_are_drawn_again(tmp_path, capsys):
+    """Another row would be another sample, which nothing else could tell."""
+    synthetic.write_corpus(tmp_path / "corpus", num_train=200, num_dev=60)
+    named = ["--data-dir", tmp_path / "corpus", "--out"]
+    size = ["--task", "SST-2", "--num-examples", 20, "--num-samples", 1]
+    assert run(sample.main, [*named, tmp_path / "drawn", *size], capsys)[0] == 0
+    manifest, again = tmp_path / "drawn" / "sample0" / "manifest.json", tmp_path / "again"
+    whole, expected = manifest.read_bytes(), (manifest.parent / "train.tsv").read_bytes()
+    rng, refused = random.Random("again"), 0
+    for _ in range(3 * CASES):
+        shutil.rmtree(again, ignore_errors=True)
+        what = corrupt(manifest, rng, [manifest.parent / "train.tsv"])
+        code, shown, error = run(sample.main, [*named, again, "--from-manifest", manifest], capsys)
+        if code == 0:
+            assert (again / "train.tsv").read_bytes() == expected, what
+        else:
+            assert (code, shown, error.count("\n")) == (2, "", 1), (what, error)
+            assert not again.exists(), what
+            refused += 1
+        manifest.unlink()
+        manifest.write_bytes(whole)
     assert refused
 
 
