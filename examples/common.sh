@@ -103,7 +103,8 @@ options_of() {
             --simcse-*) has=' simcse infocse ' ;;
             --supcon-*) has=' supcon ' ;;
             --scl-lambda | --scl-lambda=* | --scl-reduction | --scl-reduction=* | \
-                --freeze-encoder | --report-mcc | --report-acc-and-f1)
+                --freeze-encoder | --keep-head | --report-mcc | --report-acc-and-f1 | \
+                --f1-label | --f1-label=*)
                 has=' sentence_prediction_scl '
                 ;;
             --*) has=" $criterion " ;;

@@ -112,6 +112,13 @@ def differ(first, second):
     return any(not torch.equal(one[name], other[name]) for name in one)
 
 
+def change_a_token(path):
+    """Make binarised data others: the first token becomes its neighbour."""
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
 def forget_texts(path):
     """Make a checkpoint one of an earlier version, which says nothing of its texts."""
     from scl_fairseq.checkpoints import loading

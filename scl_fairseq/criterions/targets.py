@@ -23,7 +23,8 @@ def check_targets(sample: dict, labels: Sequence[str], hint: str = "") -> None:
     """
     if sample.get("target") is None:
         raise ValueError(f"the data has no labels, which this criterion needs{hint}")
-    targets, rows = sample["target"].view(-1), sample["id"]
+    targets = sample["target"].view(-1)
+    rows = sample.get("id", range(len(targets)))  # a batch that was made by hand has no ids
     if len(targets) != len(rows):
         raise ValueError(f"{len(targets)} labels for {len(rows)} rows: expected one word a label")
     is_wrong = (targets < 0) | (targets >= len(labels))

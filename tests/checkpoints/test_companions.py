@@ -55,6 +55,7 @@ def test_a_training_leaves_what_text_needs(classifier, tiny):
         "task": "SST-2",
         "labels": ["0", "1"],
         "num_inputs": 1,
+        "sentence_columns": ["sentence1"],
         "bpe": "wordpiece",
         "init_token": 0,
         "separator_token": None,

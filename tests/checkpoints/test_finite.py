@@ -182,7 +182,7 @@ def test_an_overflow_leaves_the_old_vectors(
     assert out.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lines", "run", "vectors.npy"]
     (line,) = captured.err.decode().splitlines()
-    assert "row 4 is not finite in bf16" in line
+    assert "line 4 is not finite in bf16" in line
     assert "all was well up to line 2; nothing is written" in line
     text.write_text("a film\n" * 5, "utf-8")
     assert run(embed.main, *named, "--output", out) == 0

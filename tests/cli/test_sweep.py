@@ -391,7 +391,7 @@ def test_changed_data_is_not_mixed_in(whole, data, tmp_path, capsys):
     shutil.copytree(out, copy)
     shutil.copytree(data, moved)
     binarised = moved / "SST-2" / "0" / "input0" / "train.bin"
-    binarised.write_bytes(binarised.read_bytes()[::-1])
+    runs.change_a_token(binarised)
     values = yaml.safe_load(path.read_text())
     values["data"] = f"{moved}/{{task}}/{{sample}}"
     changed = tmp_path / "changed.yaml"
@@ -435,7 +435,7 @@ def test_changed_data_is_refused_whatever_else_changes(changes, whole, data, tmp
     shutil.copytree(out, copy)
     shutil.copytree(data, moved)
     binarised = moved / "SST-2" / "0" / "input0" / "train.bin"
-    binarised.write_bytes(binarised.read_bytes()[::-1])
+    runs.change_a_token(binarised)
     changes = [*changes, f"data={moved}/{{task}}/{{sample}}"]
     sets = [word for change in changes for word in ("--set", change)]
     assert main([str(path), "--out", str(copy), "--cpu", *sets]) == 2

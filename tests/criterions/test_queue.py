@@ -244,7 +244,8 @@ def test_anchors_with_a_positive_in_the_queue_are_counted(tiny):
 
 def state_of(path):
     loading.allow_globals()
-    return torch.load(path, weights_only=True)["extra_state"].get(training_state.KEY)
+    extra_state = torch.load(path, weights_only=True)["extra_state"]
+    return training_state.criterion_state_of(extra_state)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     [
         (["--num-samples", 0], "--num-samples must be at least 1"),
         (["--scl-lambda", 1], "--scl-lambda must be greater than 0 and below 1"),
-        (["--glue-dir", "nowhere"], "nowhere/SST-2 is no folder"),
+        (["--glue-dir", "nowhere"], "nowhere/SST-2 is not there"),
         (["--num-examples", 1], "cannot draw 1 examples"),
         (["--epochs", "many"], "invalid int value"),
     ],

@@ -10,6 +10,7 @@ import yaml
 from scl_fairseq.experiments.sweep_config import read_config
 from scl_fairseq.experiments.trial import Encoder
 from scl_fairseq.experiments.trials import distinct_values, plan
+from tests import runs
 
 ABSENT = object()
 
@@ -22,7 +23,7 @@ def data(tiny, tmp_path_factory):
         shutil.copytree(tiny.data, folder / "SST-2" / name)
     # Other bytes are other data.
     train = folder / "SST-2" / "1" / "input0" / "train.bin"
-    train.write_bytes(train.read_bytes()[::-1])
+    runs.change_a_token(train)
     return folder
 
 
@@ -72,7 +73,7 @@ def test_the_id_depends_on_what_decides_the_result(tmp_path, data, tiny):
     assert first == {t.id for t in trials(tmp_path, data, tiny, grid=grid)}
     shutil.copytree(data, tmp_path / "changed")
     path = tmp_path / "changed" / "SST-2" / "0" / "input0" / "valid.bin"
-    path.write_bytes(path.read_bytes()[::-1])
+    runs.change_a_token(path)
     changed = {t.id for t in trials(tmp_path, tmp_path / "changed", tiny)}
     assert len(first & changed) == 2  # those of sample 1
 
