@@ -171,6 +171,8 @@ def in_utf8(place):
 # All in the locale that is harder, where the process begins again; those that start fast in both.
 CASES = [(name, "C") for name in COMMANDS]
 CASES += [(name, "latin-1") for name in ("preprocess", "sample", "augment", "predict", "report")]
+LONG = ("sweep", "report", "plot")  # a minute together
+CASES = [pytest.param(*case, marks=[pytest.mark.slow] if case[0] in LONG else []) for case in CASES]
 
 
 @pytest.mark.parametrize(("name", "locale"), CASES)

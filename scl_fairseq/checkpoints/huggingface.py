@@ -101,6 +101,8 @@ def convert(
     """
     source, destination = Path(source).resolve(), Path(destination).resolve()
     _check_destination(source, destination)
+    if not (source / "config.json").is_file() and (source / TEXT).is_file():
+        raise ValueError(f"{source} is of fairseq's checkpoints: --to says what to make of them")
     config = read_json(_require(source, "config.json"))
     architecture = Architecture.from_config(config)
     weights = _find_weights(source)

@@ -141,8 +141,11 @@ def _name_the_file_in_errors(checkpoint_utils: ModuleType) -> None:
         except pickle.UnpicklingError as error:
             refused = re.search(r"GLOBAL ([\w.]+)", str(error))
             if refused is None:
+                # torch's own message goes on to recommend reading without weights_only.
+                reason = re.search(r"Unpickler error: (.+)", str(error))
                 raise BrokenCheckpointError(
-                    f"{path} cannot be read: {_first_line(error)}"
+                    f"{path} cannot be read, so it is no checkpoint or damaged"
+                    + (f": {reason[1]}" if reason else "")
                 ) from error
             raise pickle.UnpicklingError(
                 f"{path} refers to {refused[1]}, which is not among the globals that a fairseq "

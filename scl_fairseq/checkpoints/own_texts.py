@@ -65,6 +65,10 @@ def check_start(cfg, own: Description, checkpoint: Path) -> None:
     if found:
         way = "name another --save-dir" if resumes else _way_out(found)
         raise ValueError(f"{checkpoint} was trained with {_of(found, cfg)}; {way}")
+    if keeps_head and is_told and (found := difference(there, own)):
+        logger.warning(
+            "--keep-head: the head of %s was trained with %s", checkpoint, _of(found, cfg)
+        )
     if keeps_head and not record and not is_told:
         logger.warning(
             "%s does not say itself which labels it was trained with; its classification head is "

@@ -96,6 +96,8 @@ def loaded(options: argparse.Namespace) -> Iterator[SentenceModel]:
     _table_options(options)  # refused here, before seconds of loading
     if options.input is not None and not options.input.exists():
         raise FileNotFoundError(f"--input {options.input}: no such file")
+    if options.input is not None and options.input.is_dir():
+        raise IsADirectoryError(f"--input {options.input} is a folder; name a file in it")
     logging.disable(logging.INFO)
     try:
         with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from scl_fairseq.data.blocks import Block, read_blocks
 from scl_fairseq.data.fields import LONGEST_SHOWN, fields_of
 from scl_fairseq.data.headers import NO_LABEL
 from scl_fairseq.data.sources import Source, open_source
-from scl_fairseq.data.table_files import ALIGNED, TSV
+from scl_fairseq.data.table_files import ALIGNED, CSV, TSV
 from scl_fairseq.data.tasks import Task
 
 # What the review files escape with a backslash. They leave a backslash itself as it is.
@@ -102,7 +102,9 @@ def parse(block: Block) -> Records:
         ValueError: ``file:line: what is wrong, what was expected``.
     """
     source = block.source
-    records = Records(crlf=any(b"\r\n" in part for part in block.parts))
+    # In CSV they are usual, and stand inside fields too.
+    crlf = source.format != CSV and any(b"\r\n" in part for part in block.parts)
+    records = Records(crlf=crlf)
     if source.is_own and source.format == TSV:
         records.looks_quoted = len(_LOOKS_QUOTED.findall(block.parts[0]))
     width = len(source.columns)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from pathlib import Path
 
 from scl_fairseq.tasks import labels, pairs
+from scl_fairseq.text.assets import find_checkpoint
 
 PACKAGE = "scl_fairseq"
+LAST = "checkpoint_last.pt"  # from which fairseq resumes where no option names another
 
 
 def install() -> None:
@@ -78,8 +81,9 @@ def _tell_in_a_line(utils) -> None:
             if task is not None and getattr(cfg.task, "data", None):
                 is_regression = getattr(cfg.task, "regression_target", False)
                 pairs.check_files(task, cfg.task.data, is_regression)
+                _find_starts(cfg.checkpoint)
             return original(cfg, main, **kwargs)
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             if not _is_ours(error):
                 raise
             _end(error)
@@ -88,7 +92,28 @@ def _tell_in_a_line(utils) -> None:
     utils.call_main = call_main
 
 
-def _is_ours(error: ValueError) -> bool:
+def _find_starts(cfg) -> None:
+    """Have the options that name a checkpoint take its folder too, and refuse what is not there.
+
+    fairseq would begin with random weights, and say so in a line of its log alone.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    save_dir = Path(cfg.save_dir)
+    resumes = cfg.restore_file == LAST and (save_dir / LAST).exists()
+    for option in ("finetune_from_model", "restore_file"):
+        value = getattr(cfg, option, None)
+        if not value or value == LAST or "://" in value:
+            continue
+        path = Path(value)
+        if path.is_dir():
+            setattr(cfg, option, str(find_checkpoint(path)))
+        elif not (path.exists() or resumes or path.parent == save_dir):
+            raise FileNotFoundError(f"--{option.replace('_', '-')} {value}: no such checkpoint")
+
+
+def _is_ours(error: Exception) -> bool:
     """Whether this package raised it, whose messages are for users; another one is a mistake."""
     trace = error.__traceback__
     while trace.tb_next is not None:
@@ -96,6 +121,6 @@ def _is_ours(error: ValueError) -> bool:
     return trace.tb_frame.f_globals.get("__name__", "").split(".")[0] == PACKAGE
 
 
-def _end(error: ValueError) -> None:
+def _end(error: Exception) -> None:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2) from error

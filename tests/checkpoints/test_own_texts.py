@@ -142,6 +142,7 @@ def test_a_start_whose_head_is_kept(option, tiny, first, tmp_path):
     for way in (["--classification-head-name", "other"], ["--keep-head"]):
         done = train(tiny, swapped, tmp_path / way[-1], *more, *way)
         assert done.returncode == 0, done.stdout[-3000:]
+    assert "--keep-head: the head of" in done.stdout
     # As many classes of another task.
     other = binarise(tiny, tmp_path / "other", ["0", "1"], task="SST-2")
     refused(train(tiny, other, tmp_path / "b", *more), "labels neg, pos, not 0, 1")
@@ -179,6 +180,18 @@ def test_resuming_with_its_own_data_says_nothing(tiny, place):
     done = train(tiny, place / "bin", place / "ck", "--max-epoch", 2)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "does not say itself" not in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--finetune-from-model", "--restore-file"])
+def test_a_start_that_is_a_folder_or_not_there(option, tiny, first, tmp_path):
+    """Fairseq would begin with random weights in silence, or with a traceback."""
+    still = ["--lr", 0, *ONE_UPDATE]
+    done = train(tiny, first / "bin", tmp_path / "folder", option, first / "ck", *still)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert f"Loaded checkpoint {first / 'ck' / 'checkpoint_best.pt'}" in done.stdout
+    done = train(tiny, first / "bin", tmp_path / "none", option, tmp_path / "none.pt", *still)
+    refused(done, option, "none.pt: no such checkpoint")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("name", ["label/dict.txt", "input0/dict.txt", "vocab.txt"])
