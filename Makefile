@@ -8,7 +8,8 @@ DEMO :=
 
 RUN = "$(VENV)"/bin
 # By file: what the tests of a file share is made once, not once on each core.
-PARALLEL := -n auto --dist loadfile
+# One process more than cores: some wait for those that they have started.
+PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 # Hypothesis's profile ci draws the same examples each time; make test-slow draws others.
 
 .PHONY: help setup demo smoke test test-slow test-interpreters lint format bench clean

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from pathlib import Path
 
 from scl_fairseq.tasks import labels, pairs
 from scl_fairseq.text.assets import find_checkpoint
+
+logger = logging.getLogger(__name__)
 
 PACKAGE = "scl_fairseq"
 LAST = "checkpoint_last.pt"  # from which fairseq resumes where no option names another
@@ -93,12 +96,12 @@ def _tell_in_a_line(utils) -> None:
 
 
 def _find_starts(cfg) -> None:
-    """Have the options that name a checkpoint take its folder too, and refuse what is not there.
+    """Have the options that name a checkpoint take its folder too, and tell of what is not there.
 
-    fairseq would begin with random weights, and say so in a line of its log alone.
+    fairseq begins with random weights then, which some mean by ``--restore-file``.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
+        FileNotFoundError: ``--finetune-from-model`` is not there, and nothing to resume from is.
     """
     save_dir = Path(cfg.save_dir)
     resumes = cfg.restore_file == LAST and (save_dir / LAST).exists()
@@ -109,8 +112,12 @@ def _find_starts(cfg) -> None:
         path = Path(value)
         if path.is_dir():
             setattr(cfg, option, str(find_checkpoint(path)))
-        elif not (path.exists() or resumes or path.parent == save_dir):
-            raise FileNotFoundError(f"--{option.replace('_', '-')} {value}: no such checkpoint")
+        elif path.exists() or resumes:
+            continue
+        elif option == "finetune_from_model":
+            raise FileNotFoundError(f"--finetune-from-model {value}: no such checkpoint")
+        else:
+            logger.warning("--restore-file %s is not there: the weights begin at random", value)
 
 
 def _is_ours(error: Exception) -> bool:

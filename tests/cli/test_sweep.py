@@ -269,6 +269,7 @@ def test_failures_are_reported_and_tried_again(config, tmp_path):
     assert len(results(out)) == 1
 
 
+@pytest.mark.slow
 def test_collapsed_trials_say_so(config, tmp_path, tiny):
     # Nothing is learned at this rate; labels of the data say what one class for all would reach.
     from collections import Counter
@@ -289,6 +290,7 @@ def test_collapsed_trials_say_so(config, tmp_path, tiny):
     assert err.count("no better than one class") == sum(r["collapsed"] for r in results(out))
 
 
+@pytest.mark.slow
 def test_data_loaders_of_their_own(config, tmp_path):
     out = tmp_path / "out"
     grid = {"sample": [0], "scl-lambda": [0.9]}

@@ -116,6 +116,7 @@ def test_a_dry_run_shows_both_lines(whole, tmp_path, capsys):
     assert "--disable-validation" not in listed[3]
 
 
+@pytest.mark.slow
 def test_the_first_stage_stays_where_all_is_kept(tiny, tmp_path):
     path = write(tmp_path, tiny, grid={"system": ["SupCon"]})
     finished(path, "--out", tmp_path / "out", "--threads", 1, "--keep", "all")
@@ -124,7 +125,7 @@ def test_the_first_stage_stays_where_all_is_kept(tiny, tmp_path):
     assert (folder / "checkpoint_last.pt").is_file()
 
 
-@pytest.mark.parametrize("stage", ["first", "second"])
+@pytest.mark.parametrize("stage", [pytest.param("first", marks=pytest.mark.slow), "second"])
 def test_killed_in_either_stage_it_is_made_whole(whole, tiny, tmp_path, stage):
     _, out, _ = whole
     expected = of_system(out, "SupCon")

@@ -366,7 +366,7 @@ def test_a_manifest_of_an_earlier_version_reads_quotes_as_text(tmp_path):
     assert sampled(tmp_path / "own", tmp_path / "out", *draw) == 0
     manifest = tmp_path / "out" / "sample0" / "manifest.json"
     values = json.loads(manifest.read_text("utf-8"))
-    del values["reading"]
+    del values["reading"], values["sha256"]
     manifest.write_text(json.dumps(values), encoding="utf-8")
     again = ["--from-manifest", manifest]
     assert sampled(tmp_path / "own", tmp_path / "again", *again) == 0

@@ -64,6 +64,7 @@ def measured(script, options, *sizes):
     return int(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_many_chunks_do_not_scatter_memory():
     # Activations outweigh weights here: computing a chunk again costs twice its memory; with
     # memory scattered, thrice.

@@ -51,6 +51,7 @@ def fields(source):
     return dict(part.split("=", 1) for part in source.split())
 
 
+@pytest.mark.slow
 def test_more_temperature_is_more_noise(back_translation, tmp_path):
     folder = sample(tmp_path, 400)
     for seed in (1, 2, 3):

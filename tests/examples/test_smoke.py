@@ -75,6 +75,7 @@ def test_a_glue_recipe(smoke):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_the_few_shot_table(smoke):
     folder, log = smoke("few_shot/run.sh", TASKS="QNLI")
     found = results(folder / "few-shot" / "sweep")
