@@ -89,6 +89,12 @@ def _check(trainer, path: Path, state: Mapping[str, Any]) -> None:
                     "of another network",
                 )
     _check_rows(trainer, path, state["model"])
+    from scl_fairseq.models.mean_head import check_pooling
+
+    try:
+        check_pooling(trainer.get_model(), state["model"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def check_beside(path: Path, own: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import contextlib
 
 from torch import Tensor, nn
 
+from scl_fairseq.models.mean_head import masked_mean
 from scl_fairseq.models.packed_encoder import reading_first_position, reads_first_position
 from scl_fairseq.models.projection_head import ProjectionHead
 
@@ -55,6 +56,7 @@ class HeadCapture:
         self._kind = kind
         self._model, self._net_input, self._padding_idx = model, net_input, padding_idx
         self._context = contextlib.ExitStack()
+        self._is_pooled = False
         self.features: Tensor | None = None
         self.decoder_states: Tensor | None = None
         self.pooled: Tensor | None = None
@@ -62,7 +64,7 @@ class HeadCapture:
 
     def __enter__(self) -> HeadCapture:
         hooks = [
-            self._head.register_forward_pre_hook(self._on_head_input),
+            self._head.register_forward_pre_hook(self._on_head_input, with_kwargs=True),
             self._head.register_forward_hook(self._on_head_output),
             self._head.out_proj.register_forward_pre_hook(self._on_pooled),
         ]
@@ -85,18 +87,21 @@ class HeadCapture:
         """
         if self._kind == "pooled":
             return self.pooled
-        if self._kind == "cls":
+        if self._kind == "cls" or self._is_pooled:
             return self.features[:, 0] if self.features.dim() == 3 else self.features
         if self.decoder_states is not None:
             states, name = self.decoder_states, "prev_output_tokens"
         else:
             states, name = self.features, "src_tokens"
-        return masked_mean(states, self._net_input[name], self._padding_idx)
+        return masked_mean(states, self._net_input[name].eq(self._padding_idx))
 
-    def _on_head_input(self, module: nn.Module, args: tuple) -> tuple | None:
+    def _on_head_input(
+        self, module: nn.Module, args: tuple, kwargs: dict
+    ) -> tuple[tuple, dict] | None:
         self.features = args[0]
+        self._is_pooled = kwargs.get("is_pooled", False)
         if isinstance(module, ProjectionHead):
-            return (self.embedding().to(module.out_proj.weight.dtype),)
+            return (self.embedding().to(module.out_proj.weight.dtype),), kwargs
         return None
 
     def _on_head_output(self, module: nn.Module, args: tuple, output: Tensor) -> None:
@@ -107,21 +112,3 @@ class HeadCapture:
 
     def _on_decoder_output(self, module: nn.Module, args: tuple, output: tuple) -> None:
         self.decoder_states = output[0]
-
-
-def masked_mean(states: Tensor, tokens: Tensor, padding_idx: int) -> Tensor:
-    """Mean over the positions that are not padding.
-
-    Args:
-        states: (B, T, C).
-        tokens: (B, T), the token ids that the states stand for.
-        padding_idx: index of ``<pad>``.
-
-    Returns:
-        (B, C), in float32 for half-precision states: a sum over positions overflows fp16.
-    """
-    wide = states if states.dtype.itemsize >= 4 else states.float()
-    keep = tokens.ne(padding_idx).unsqueeze(-1)
-    # where, not a product: a padded position may hold NaN, and 0 * NaN is NaN.
-    total = wide.masked_fill(~keep, 0.0).sum(dim=1)
-    return total / keep.sum(dim=1).clamp(min=1)

@@ -45,6 +45,7 @@ class FrozenReader(Reader):
                 f"--freeze-encoder needs a head as wide as its input: {self._head_name} makes "
                 f"{head.dense.out_features} of {head.dense.in_features}"
             )
+        super().prepare_model(model)
         model.requires_grad_(False)
         head.out_proj.requires_grad_(True)
 
@@ -63,7 +64,7 @@ class FrozenReader(Reader):
         def forward(**net_input: Any) -> tuple[Tensor, dict]:
             features = self._features(bare, original, net_input)
             head = bare.classification_heads[self._head_name]
-            return head(features), {"inner_states": None}
+            return head(features, is_pooled=True), {"inner_states": None}
 
         bare.forward = forward  # hides the class's method
         try:
@@ -94,7 +95,7 @@ class FrozenReader(Reader):
         model.eval()
         try:
             with HeadCapture(
-                model, self._head_name, "cls", net_input, self._padding_idx
+                model, self._head_name, self._pooling, net_input, self._padding_idx
             ) as captured:
                 forward(**net_input)
         finally:

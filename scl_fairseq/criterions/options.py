@@ -7,7 +7,9 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from scl_fairseq.criterions.capture import EMBEDDINGS
 from scl_fairseq.losses.supervised_contrastive import check_temperature
+from scl_fairseq.models.mean_head import POOLINGS
 
+HEAD = "head"  # what the classification head reads
 # In the state of a first stage's checkpoint: the embedding that it contrasted, if not CLS.
 CONTRASTED = "contrasted"
 
@@ -20,11 +22,20 @@ class ContrastConfig(FairseqDataclass):
         default=0.3,
         metadata={"help": "temperature tau of the contrastive term, greater than 0"},
     )
-    scl_embedding: ChoiceEnum(list(EMBEDDINGS)) = field(
+    head_pooling: ChoiceEnum(list(POOLINGS)) = field(
         default="cls",
         metadata={
-            "help": "sentence embedding to contrast: cls (what the head reads), pooled (what its "
-            "output projection reads) or mean (over the positions that are not padding)"
+            "help": "what the classification head reads of the last layer: cls, or the mean over "
+            "the positions that are not padding, which encoders trained as sentence-transformers "
+            "are made for"
+        },
+    )
+    scl_embedding: ChoiceEnum([HEAD, *EMBEDDINGS]) = field(
+        default=HEAD,
+        metadata={
+            "help": "sentence embedding to contrast: head (what the head reads, see "
+            "--head-pooling), cls, pooled (what its output projection reads) or mean (over the "
+            "positions that are not padding)"
         },
     )
     scl_gather: ChoiceEnum(["all", "none"]) = field(
@@ -72,6 +83,12 @@ class ContrastConfig(FairseqDataclass):
             "examples with another of their class in the batch); uniformity alone for regression"
         },
     )
+
+
+def embedding_of(cfg: ContrastConfig) -> str:
+    """The sentence embedding that is contrasted: ``cls``, ``pooled`` or ``mean``."""
+    kind = str(cfg.scl_embedding)
+    return str(cfg.head_pooling) if kind == HEAD else kind
 
 
 def check_contrast(cfg: ContrastConfig) -> None:

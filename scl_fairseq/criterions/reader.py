@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from scl_fairseq.criterions.capture import HeadCapture
 from scl_fairseq.criterions.chunks import ChunkedCapture, chunks_of
 from scl_fairseq.criterions.host_memory import keep_freed_memory
-from scl_fairseq.criterions.options import ContrastConfig
+from scl_fairseq.criterions.options import ContrastConfig, embedding_of
 from scl_fairseq.criterions.workers import check_wrappers
+from scl_fairseq.models.mean_head import tell_pooling
 from scl_fairseq.models.packed_encoder import pack
 
 
@@ -30,12 +31,19 @@ class Reader:
         self, cfg: ContrastConfig, head_name: str, padding_idx: int, projects: bool = False
     ):
         self._head_name, self._padding_idx, self._projects = head_name, padding_idx, projects
-        self._kind, self._chunk_size = str(cfg.scl_embedding), cfg.scl_chunk_size
+        self._kind, self._chunk_size = embedding_of(cfg), cfg.scl_chunk_size
+        self._pooling = str(cfg.head_pooling)
         self._is_packed = cfg.scl_packed
         self._is_checked = False
 
     def prepare_model(self, model: nn.Module) -> None:
-        """See ``checkpoints.training_state``; by default the model is read as it is."""
+        """See ``checkpoints.training_state``: let the head read what it is to read.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if not self._projects:
+            tell_pooling(model, self._head_name, self._pooling)
 
     def finish_loading(self, model: nn.Module) -> None:
         """See ``checkpoints.training_state``."""

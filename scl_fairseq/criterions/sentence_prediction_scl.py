@@ -16,7 +16,7 @@ from fairseq.logging import metrics
 from scl_fairseq.criterions import diagnostics, reports
 from scl_fairseq.criterions.contrast import Contrast
 from scl_fairseq.criterions.frozen import FrozenReader
-from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast
+from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast, embedding_of
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.reports import Reports
 from scl_fairseq.criterions.targets import check_targets
@@ -96,7 +96,8 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.scl_lambda = cfg.scl_lambda
         self.scl_temperature = cfg.scl_temperature
         self.scl_reduction = str(cfg.scl_reduction)
-        self.scl_embedding = str(cfg.scl_embedding)
+        self.scl_embedding = embedding_of(cfg)
+        self.head_pooling = str(cfg.head_pooling)
         self.scl_diagnostics = cfg.scl_diagnostics
         self._freezes = cfg.freeze_encoder
         reader_class = FrozenReader if self._freezes else Reader
@@ -136,16 +137,16 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
     def begin_from(self, state) -> None:
         """A first stage's state: what the classifier reads may not be what it contrasted."""
         kind = state.get(CONTRASTED)
-        if kind is None:
+        if kind is None or kind == self.head_pooling:
             return
-        other = f"the checkpoint's first stage contrasted --scl-embedding {kind}, not CLS"
+        other = f"the checkpoint's first stage contrasted --scl-embedding {kind}"
         if self._freezes:
             raise ValueError(
-                f"--freeze-encoder trains a classifier of CLS, but {other}: train the first stage "
-                "with --scl-embedding cls, or this one without --freeze-encoder"
+                f"--freeze-encoder trains a classifier of {self.head_pooling}, but {other}: give "
+                "both stages the same --head-pooling, or train this one without --freeze-encoder"
             )
-        if kind == "mean":
-            logger.warning("the classifier reads CLS, but %s", other)
+        if kind != "pooled":
+            logger.warning("the classifier reads %s, but %s", self.head_pooling, other)
 
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
@@ -232,7 +233,7 @@ def _check_frozen(cfg: SentencePredictionSCLConfig) -> None:
             "--freeze-encoder leaves nothing for the contrastive term to train: use it with "
             f"--scl-lambda 0, got {cfg.scl_lambda}"
         )
-    if str(cfg.scl_embedding) == "mean":
-        raise ValueError("--freeze-encoder keeps what the head reads: --scl-embedding cls, pooled")
+    if embedding_of(cfg) not in (str(cfg.head_pooling), "pooled"):
+        raise ValueError("--freeze-encoder keeps what the head reads: leave out --scl-embedding")
     if cfg.scl_chunk_size:
         raise ValueError("--freeze-encoder keeps no activations: leave out --scl-chunk-size")

@@ -11,12 +11,13 @@ from fairseq.logging import metrics
 
 from scl_fairseq.criterions import diagnostics, neighbours
 from scl_fairseq.criterions.contrast import Contrast
-from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast
+from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast, embedding_of
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.targets import check_targets
 from scl_fairseq.criterions.text_views import group_views
 from scl_fairseq.criterions.views import TEXT, Views
 from scl_fairseq.losses.multi_view import AVERAGES
+from scl_fairseq.models.mean_head import tell_pooling
 from scl_fairseq.models.projection_head import PROJECTIONS, ProjectionHead
 from scl_fairseq.text.dictionary import labels_of
 
@@ -104,12 +105,14 @@ class SupConCriterion(FairseqCriterion):
         has_classes = getattr(task, "has_labels", True) and not cfg.regression_target
         self._labels = labels_of(task.label_dictionary) if has_classes else None
         self.scl_diagnostics = cfg.scl_diagnostics
-        self._embedding = str(cfg.scl_embedding)
-        if self._embedding == "mean":
+        self._embedding, self._pooling = embedding_of(cfg), str(cfg.head_pooling)
+        self._classifier = cfg.classification_head_name
+        if self._embedding not in (self._pooling, "pooled"):
             logger.warning(
-                "--scl-embedding mean contrasts the mean over positions; a classifier that begins "
-                "from this checkpoint reads CLS, which is not contrasted: for a second stage "
-                "contrast it by --scl-embedding cls"
+                "--scl-embedding %s is contrasted; a classifier that begins from this checkpoint "
+                "reads %s, which is not: for a second stage leave out --scl-embedding",
+                self._embedding,
+                self._pooling,
             )
         self.projection, self.projection_dim = str(cfg.supcon_projection), cfg.supcon_projection_dim
         projects = self.projection != "none"
@@ -123,9 +126,11 @@ class SupConCriterion(FairseqCriterion):
 
     def prepare_model(self, model) -> None:
         """See ``checkpoints.training_state``, which says when fairseq calls these."""
+        heads = getattr(model, "classification_heads", None)
+        if heads and self._classifier in heads:  # the second stage begins with it
+            tell_pooling(model, self._classifier, self._pooling)
         if self.projection == "none":
             return
-        heads = getattr(model, "classification_heads", None)
         if heads is None or self.head_name in heads:
             raise ValueError(
                 f"--supcon-head-name {self.head_name}: the model has such a head already"

@@ -9,7 +9,7 @@ from fairseq.criterions.sentence_prediction import SentencePredictionCriterion
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
-from scl_fairseq.inference.evaluation import LengthSortedBatches, can_read, read_dataset
+from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, reads_one_vector
 
 
 class Replay:
@@ -31,7 +31,7 @@ class Replay:
     def __call__(self, **net_input):
         """Logits of the examples ``indices``."""
         head = self._model.classification_heads[self._head_name]
-        return head(self._inputs[self.indices]), {"inner_states": None}
+        return head(self._inputs[self.indices], is_pooled=True), {"inner_states": None}
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def replayed(cfg, trainer: Trainer, batches: LengthSortedBatches) -> Iterator[No
     """
     head_name = cfg.criterion.classification_head_name
     task, model = trainer.task, trainer.model
-    if not (_reads_head_input_only(trainer) and can_read(trainer.get_model(), head_name)):
+    if not (_reads_head_input_only(trainer) and reads_one_vector(trainer.get_model(), head_name)):
         yield
         return
     reading = read_dataset(trainer.get_model(), batches, head_name)
@@ -70,7 +70,8 @@ def _reads_head_input_only(trainer: Trainer) -> bool:
     """
     criterion = trainer.get_criterion()
     is_known = type(criterion) is SentencePredictionCriterion or (
-        hasattr(criterion, "scl_lambda") and criterion.scl_embedding in ("cls", "pooled")
+        hasattr(criterion, "scl_lambda")
+        and criterion.scl_embedding in (criterion.head_pooling, "pooled")
     )
     freezes = getattr(trainer.cfg.criterion, "freeze_encoder", False)
     return is_known and not freezes and not trainer.cfg.ema.store_ema

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scl_fairseq.models.mean_head import reads_mean, vector_of
 from scl_fairseq.models.packed_encoder import packed, reads_first_position
 from scl_fairseq.refusals import NotFiniteError
 
@@ -62,9 +63,14 @@ def batches_by_length(lengths: Sequence[int] | np.ndarray, max_tokens: int) -> l
 
 
 def can_read(model: nn.Module, head_name: str) -> bool:
-    """Whether the head reads nothing but one vector, which is so for stock RoBERTa heads."""
+    """Whether the head reads nothing but the first position, which is so for stock RoBERTa's."""
     heads = getattr(model, "classification_heads", {})
     return head_name in heads and reads_first_position(heads[head_name])
+
+
+def reads_one_vector(model: nn.Module, head_name: str) -> bool:
+    """Whether the head reads one vector of a sentence, the first position or the mean."""
+    return can_read(model, head_name) or reads_mean(model.classification_heads[head_name])
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,10 @@ def read_dataset(
     """
     device = next(model.parameters()).device
     reads_one = can_read(model, head_name)
-    keep_inputs = keep_inputs and reads_one
+    keep_inputs = keep_inputs and reads_one_vector(model, head_name)
     seen: list[Tensor] = []
     hook = model.classification_heads[head_name].register_forward_pre_hook(
-        lambda head, args: seen.append(args[0][:, :1]) if keep_inputs else None
+        lambda head, args: seen.append(vector_of(head, args[0])[:, None]) if keep_inputs else None
     )
     was_training = model.training
     model.eval()
