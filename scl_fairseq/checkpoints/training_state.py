@@ -6,8 +6,9 @@ A criterion may have any of these methods, which its trainer then calls:
 - ``prepare_model(model)``: with the bare model, before it is moved, halved, wrapped or loaded into,
   and before there is an optimizer: the place to add heads, and to freeze parameters.
   ``fairseq-validate`` (``checkpoints.validation``) does it with a loaded model.
-- ``finish_loading(model)``: once, with the bare model as a new training begins with it, its weights
-  loaded (or none to load) and not yet copied by an optimizer. Not where a training resumes.
+- ``finish_loading(model, train_subset)``: once, with the bare model as a new training begins with
+  it, its weights loaded (or none to load) and not yet copied by an optimizer, and the name of the
+  training data. Not where a training resumes.
 - ``training_state()``: a dictionary of tensors, numbers, strings and containers of them, as
   checkpoints load weights-only; or None. It is kept in each checkpoint.
 - ``load_training_state(state)``: gets that of the checkpoint from which a training resumes. A
@@ -92,7 +93,7 @@ def _finish_loading(trainer_class: type) -> None:
     def _build_optimizer(self):
         criterion = self.get_criterion()
         if self._scl_may_begin and not _resumes(self) and hasattr(criterion, "finish_loading"):
-            criterion.finish_loading(self.get_model())
+            criterion.finish_loading(self.get_model(), self.cfg.dataset.train_subset)
         self._scl_may_begin = False
         original(self)
 

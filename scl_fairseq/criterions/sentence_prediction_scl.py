@@ -17,6 +17,7 @@ from scl_fairseq.criterions import diagnostics, reports
 from scl_fairseq.criterions.contrast import Contrast
 from scl_fairseq.criterions.frozen import FrozenReader
 from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast, embedding_of
+from scl_fairseq.criterions.probe import begin_as_probe
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.reports import Reports
 from scl_fairseq.criterions.targets import check_targets
@@ -49,6 +50,14 @@ class SentencePredictionSCLConfig(ContrastConfig, SentencePredictionConfig):
             "help": "train a linear classifier on the embeddings of the encoder as it was loaded: "
             "of the head only out_proj is trained, each sentence is embedded once; needs "
             "--scl-lambda 0 and --pooler-activation-fn linear"
+        },
+    )
+    head_init: ChoiceEnum(["drawn", "probe"]) = field(
+        default="drawn",
+        metadata={
+            "help": "how the classification head begins: drawn at random, or as a logistic "
+            "regression on what it reads of the training set (linear probing, then fine-tuning), "
+            "which takes seconds"
         },
     )
     keep_head: bool = field(
@@ -100,6 +109,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         self.head_pooling = str(cfg.head_pooling)
         self.scl_diagnostics = cfg.scl_diagnostics
         self._freezes = cfg.freeze_encoder
+        self._begins_as_probe = str(cfg.head_init) == "probe"
         reader_class = FrozenReader if self._freezes else Reader
         self._reader = reader_class(
             cfg, self.classification_head_name, task.source_dictionary.pad()
@@ -122,9 +132,19 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         """See ``checkpoints.training_state``, which says when fairseq calls these."""
         self._reader.prepare_model(model)
 
-    def finish_loading(self, model) -> None:
+    def finish_loading(self, model, train_subset: str = "train") -> None:
         """The weights are there."""
         self._reader.finish_loading(model)
+        if self._begins_as_probe:
+            if train_subset not in self.task.datasets:
+                self.task.load_dataset(train_subset)
+            begin_as_probe(
+                model,
+                self.classification_head_name,
+                self.head_pooling,
+                self.task.dataset(train_subset),
+                self.task.source_dictionary.pad(),
+            )
 
     def training_state(self):
         """What checkpoints keep."""
@@ -217,6 +237,9 @@ def _check_config(cfg: SentencePredictionSCLConfig, task) -> None:
         raise ValueError("--scl-queue-size serves the contrastive term: --scl-lambda 0 has none")
     if cfg.freeze_encoder:
         _check_frozen(cfg)
+    if str(cfg.head_init) == "probe" and (cfg.regression_target or cfg.keep_head):
+        option = "--regression-target" if cfg.regression_target else "--keep-head"
+        raise ValueError(f"--head-init probe begins as a new classifier: not with {option}")
     if cfg.regression_target and cfg.scl_lambda > 0:
         raise ValueError(
             "--regression-target has no classes to contrast: use it with --scl-lambda 0, "

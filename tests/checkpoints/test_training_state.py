@@ -30,7 +30,7 @@ class CountingCriterion(SentencePredictionSCLCriterion):
         for parameter in model.encoder.sentence_encoder.embed_positions.parameters():
             parameter.requires_grad = False
 
-    def finish_loading(self, model):
+    def finish_loading(self, model, train_subset):
         head = model.classification_heads["sentence_classification_head"]
         say("finish", float(model.encoder.lm_head.weight.double().sum()), head.dense.weight.dtype)
         with torch.no_grad():
@@ -161,8 +161,9 @@ def test_loading_is_finished_before_a_copying_optimizer_is_built(tiny, monkeypat
     seen = []
     trainer = Trainer.__new__(Trainer)
     trainer._scl_may_begin, trainer._scl_resets, trainer._optim_history = True, True, []
-    trainer._criterion = SimpleNamespace(finish_loading=lambda model: seen.append(model))
+    trainer._criterion = SimpleNamespace(finish_loading=lambda model, _: seen.append(model))
     trainer._model = "the model"
+    trainer.cfg = SimpleNamespace(dataset=SimpleNamespace(train_subset="train"))
     with pytest.raises(AttributeError):  # it has no configuration to build an optimizer from
         trainer._build_optimizer()
     assert seen == ["the model"]
