@@ -21,8 +21,6 @@ class Float32AdamW(torch.optim.Optimizer):
     one underflows to 0. Here parameters in half precision are updated in float32, and rounded only
     as they are stored, as fairseq's Adam does.
 
-    A gradient is divided by ``scale`` in float32, so that what an fp16 gradient holds is not lost.
-
     Args:
         params: groups, each with ``params``; with ``indices``, which number each of them has in the
             whole, checkpoints fit however the parameters are grouped; and ``lr_scale``, how many
@@ -35,7 +33,6 @@ class Float32AdamW(torch.optim.Optimizer):
 
     # What fairseq asks.
     supports_memory_efficient_fp16 = True
-    supports_step_with_scale = True
     supports_flat_params = True
     disable_mem_eff_fp16_loading_hack = True  # which is for moments that torch would make fp16
 
@@ -50,6 +47,15 @@ class Float32AdamW(torch.optim.Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
         check_device({p.device for group in self.param_groups for p in group["params"]})
+
+    @property
+    def supports_step_with_scale(self) -> bool:
+        """Whether fairseq is to leave gradients as they are, and hand over what to divide them by.
+
+        Gradients in half precision would underflow where fairseq divides them. Float32 copies it
+        divides itself: with --bf16 it would otherwise multiply the factors of all updates.
+        """
+        return any(p.dtype in HALVES for group in self.param_groups for p in group["params"])
 
     @torch.no_grad()
     def step(self, closure=None, scale: float | Tensor = 1.0):
