@@ -11,7 +11,7 @@ from torch.optim.adamw import adamw
 
 HALVES = (torch.float16, torch.bfloat16)
 LARGEST_PART = 2**24  # of halves: elements whose float32 copies (8 bytes each) exist at a time
-MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS, COPY = ("exp_avg", "exp_avg_sq"), "param"  # as checkpoints have them
 
 
 class Float32AdamW(torch.optim.Optimizer):
@@ -26,6 +26,10 @@ class Float32AdamW(torch.optim.Optimizer):
             whole, checkpoints fit however the parameters are grouped; and ``lr_scale``, how many
             times the scheduled rate ``lr`` is.
         lr, betas, eps, weight_decay: of groups that do not say.
+
+    Attributes:
+        trains_copies: the parameters are float32 copies of a model's, which its checkpoints round:
+            then they are part of the state.
 
     References:
         Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (arXiv 1711.05101).
@@ -46,6 +50,7 @@ class Float32AdamW(torch.optim.Optimizer):
     ):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
+        self.trains_copies = False
         check_device({p.device for group in self.param_groups for p in group["params"]})
 
     @property
@@ -104,6 +109,17 @@ class Float32AdamW(torch.optim.Optimizer):
             state.update({name: torch.zeros_like(value) for name in MOMENTS})
         return state
 
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's; ``indices`` of a group say which parameters those are that it numbers."""
+        state_dict = super().state_dict()
+        if self.trains_copies:
+            for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
+                for number, param in zip(saved["params"], group["params"], strict=True):
+                    moments = state_dict["state"].get(number, {})
+                    state_dict["state"][number] = {**moments, COPY: param.detach()}
+        return state_dict
+
+    @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take up moments and rates of a checkpoint; all else is as this optimizer was built.
 
@@ -128,9 +144,11 @@ class Float32AdamW(torch.optim.Optimizer):
                 f"has {len(own)}: --reset-optimizer begins with new moments"
             )
         for index, param in own.items():
-            state = state_dict["state"].get(saved[index])
-            if state:  # none where a parameter has had no gradient
+            state = state_dict["state"].get(saved[index], {})
+            if MOMENTS[0] in state:  # none where a parameter has had no gradient
                 self.state[param] = _moments_for(param, state)
+            if self.trains_copies and COPY in state:
+                param.copy_(state[COPY])
         rates = {group.get("lr_scale", 1.0): group["lr"] for group in state_dict["param_groups"]}
         scale, rate = next(iter(rates.items()))
         for group in self.param_groups:

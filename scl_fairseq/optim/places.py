@@ -28,6 +28,7 @@ class Place(NamedTuple):
 
 def install() -> None:
     """Have fairseq's trainer mark each parameter before it builds the optimizer, once."""
+    from fairseq.optim import FP16Optimizer
     from fairseq.trainer import Trainer
 
     original = Trainer._build_optimizer
@@ -36,10 +37,13 @@ def install() -> None:
 
     @functools.wraps(original)
     def _build_optimizer(self):
-        if getattr(self.cfg.optimizer, "_name", None) == NAME:
+        is_ours = getattr(self.cfg.optimizer, "_name", None) == NAME
+        if is_ours:
             _check(self.cfg)
             mark(self.get_model(), self.get_criterion())
         original(self)
+        if is_ours:
+            self.optimizer.optimizer.trains_copies = isinstance(self.optimizer, FP16Optimizer)
 
     Trainer._build_optimizer, Trainer._scl_marks_places = _build_optimizer, True
 
