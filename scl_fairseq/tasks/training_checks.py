@@ -13,6 +13,8 @@ from scl_fairseq.text.assets import find_checkpoint
 logger = logging.getLogger(__name__)
 
 PACKAGE = "scl_fairseq"
+# fairseq asserts that a checkpoint to resume from is of this run's criterion and optimizer.
+OF_ANOTHER = "does not match; please reset the optimizer"
 LAST = "checkpoint_last.pt"  # from which fairseq resumes where no option names another
 
 
@@ -86,8 +88,8 @@ def _tell_in_a_line(utils) -> None:
                 pairs.check_files(task, cfg.task.data, is_regression)
                 _find_starts(cfg.checkpoint)
             return original(cfg, main, **kwargs)
-        except (ValueError, FileNotFoundError) as error:
-            if not _is_ours(error):
+        except (ValueError, FileNotFoundError, AssertionError) as error:
+            if not _is_ours(error) and OF_ANOTHER not in str(error):
                 raise
             _end(error)
 
