@@ -133,6 +133,7 @@ class Architecture:
                 "pooler_dropout": (
                     self.dropout if self.classifier_dropout is None else self.classifier_dropout
                 ),
+                "pooler_activation_fn": head.activation,
                 LAYER_NORM_EPS: self.layer_norm_eps,
             }
         )
@@ -183,6 +184,8 @@ def architecture_flags(source: Mapping[str, Any] | Namespace | str | Path) -> li
     for name in (*_SIZES, "activation_fn"):
         if getattr(source, name, None) is not None:
             flags += ["--" + name.replace("_", "-"), str(getattr(source, name))]
+    if getattr(source, "pooler_activation_fn", None) not in (None, "tanh"):
+        flags += ["--pooler-activation-fn", source.pooler_activation_fn]
     return flags
 
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.architecture import Architecture
 from scl_fairseq.checkpoints.layer_norms import FAIRSEQ_LAYER_NORM_EPS
 from scl_fairseq.checkpoints.source_head import SourceHead
-from scl_fairseq.files import read_json
+from scl_fairseq.checkpoints.source_modules import SourceModules
 
-SENTENCE_CONFIG = "sentence_bert_config.json"
 _NO_NAME = re.compile(r"LABEL_\d+")
 ON_PAIRS = (
     "BERT tells a second sentence by its token type, which fairseq has not: the classifier is for "
     "single sentences, and on pairs its logits differ from the source's."
 )
+
+
+def on_pooling(modules: SourceModules, head: SourceHead | None) -> tuple[str, ...]:
+    """What there is to say where vectors are pooled otherwise than a classifier reads, if so."""
+    if head is None or modules.pooling in (None, head.pooling):
+        return ()
+    return (
+        f"{modules.told_by} says {modules.pooling}, of sentence vectors; the classifier in the "
+        f"weights reads {head.pooling}, and so does the head in model.pt.",
+    )
 
 
 def differences(
@@ -48,8 +56,8 @@ def differences(
     return tuple(notes)
 
 
-def left_out(source: Path, tensors: Mapping[str, Any], head: SourceHead | None) -> tuple[str, ...]:
-    """What of the folder does not come along, or comes in another form, in sentences."""
+def left_out(tensors: Mapping[str, Any], head: SourceHead | None) -> tuple[str, ...]:
+    """What of the weights does not come along, or comes in another form, in sentences."""
     import torch
 
     notes = []
@@ -60,12 +68,6 @@ def left_out(source: Path, tensors: Mapping[str, Any], head: SourceHead | None) 
         notes.append(f"The weights are {', '.join(others)}; model.pt holds them {exactly} float32.")
     if "pooler.dense.weight" in tensors and not head:
         notes.append("The source's pooler is left out: fairseq's encoder has no place for it.")
-    path = source / SENTENCE_CONFIG
-    if path.exists() and read_json(path).get("do_lower_case"):
-        notes.append(
-            f"{SENTENCE_CONFIG} says do_lower_case: sentence-transformers lower-cases texts before "
-            "the tokenizer gets them. This is not done here; lower-case your texts."
-        )
     return tuple(notes)
 
 

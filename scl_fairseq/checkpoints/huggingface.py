@@ -1,32 +1,34 @@
 """Turn a Hugging Face BERT, RoBERTa or XLM-R folder into one that fairseq fine-tunes from."""
 
 import logging
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.architecture import Architecture, architecture_flags
-from scl_fairseq.checkpoints.companions import PACKAGES
 from scl_fairseq.checkpoints.conversion_notes import (
     ON_PAIRS,
     differences,
     left_out,
+    on_pooling,
     reads_pairs_alike,
 )
-from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
-from scl_fairseq.checkpoints.source_head import SourceHead, read_head
+from scl_fairseq.checkpoints.converted import (
+    POOLING_FILE,
+    checkpoint,
+    count_parameters,
+    describe,
+    told_pooling,
+)
+from scl_fairseq.checkpoints.source_head import SourceHead, read_head, read_layers
+from scl_fairseq.checkpoints.source_modules import CLS, read_modules
 from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
 from scl_fairseq.checkpoints.tokenizer_proof import prove
-from scl_fairseq.checkpoints.training_heads import PARTS
-from scl_fairseq.checkpoints.training_state import HEADS, KEY
-from scl_fairseq.checkpoints.training_state import TEXT as OWN_TEXT
 from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
 from scl_fairseq.files import file_sha256, read_json, replaced_folder
 from scl_fairseq.text.bpe_files import fairseq_options
-from scl_fairseq.text.description import INPUT, LABELS, TEXT, fingerprint, write_description
-from scl_fairseq.versions import installed
+from scl_fairseq.text.description import INPUT, LABELS, TEXT, write_description
 
 __all__ = ["Conversion", "architecture_flags", "convert"]
 
@@ -41,6 +43,7 @@ WRITTEN = frozenset(
         "encoder.json",
         "input0",
         "label",
+        POOLING_FILE,
         SENTENCE_PIECE,
         "text.json",
         "tokenizer_config.json",
@@ -56,8 +59,9 @@ class Conversion:
 
     ``flags`` are those of :func:`architecture_flags`, ``parameters`` counts trainable numbers
     (tied ones once), ``bpe`` is the name for ``--bpe``, ``bpe_options`` are fairseq's for it,
-    ``head`` is the classifier's, and ``notes`` says in sentences where the result differs from the
-    source.
+    ``head`` is the classifier's, ``pooling`` is what a head on this encoder is to read (``cls`` or
+    ``mean``), ``pooling_file`` is the source's file that says so, None where none does, and
+    ``notes`` says in sentences where the result differs from the source.
     """
 
     destination: Path
@@ -69,6 +73,8 @@ class Conversion:
     bpe_options: Mapping[str, str]
     has_mlm_head: bool
     head: SourceHead | None
+    pooling: str
+    pooling_file: str | None
     notes: tuple[str, ...]
 
 
@@ -81,11 +87,13 @@ def convert(
         source: a folder with ``config.json``, the weights (``model.safetensors``, its shards, or
             the older ``pytorch_model.bin``, in which nothing can run) and the vocabulary
             (``vocab.txt``; ``vocab.json`` and ``merges.txt``; ``tokenizer.json`` in place of
-            these; or ``sentencepiece.bpe.model``).
+            these; or ``sentencepiece.bpe.model``). ``modules.json`` of sentence-transformers says
+            in which sub-folder they are, and the pooling.
         destination: the folder to write: ``model.pt``, ``dict.txt``, the source's
             ``config.json``, and ``vocab.txt`` with ``tokenizer_config.json`` (WordPiece),
             ``encoder.json`` with ``vocab.bpe`` (byte-level BPE) or ``sentencepiece.bpe.model``.
-            A classifier's folder is one of a training's: see ``checkpoints.companions``.
+            A classifier's folder is one of a training's: see ``checkpoints.companions``. A pooling
+            that was told is in ``pooling.json`` and in ``model.pt``.
             It appears whole or not at all. An earlier conversion there is replaced; any other
             folder that is not empty is not.
         expected_sha256: refuse a file of weights with another hash.
@@ -101,8 +109,10 @@ def convert(
     """
     source, destination = Path(source).resolve(), Path(destination).resolve()
     _check_destination(source, destination)
+    modules = read_modules(source)
     if not (source / "config.json").is_file() and (source / TEXT).is_file():
         raise ValueError(f"{source} is of fairseq's checkpoints: --to says what to make of them")
+    source = modules.encoder
     config = read_json(_require(source, "config.json"))
     architecture = Architecture.from_config(config)
     weights = _find_weights(source)
@@ -110,7 +120,10 @@ def convert(
         check_sha256(weights, expected_sha256)
     vocabulary = read_vocabulary(source, config)
     tensors = _tensors(weights, architecture, vocabulary)
-    head = read_head(config, tensors, architecture.family)
+    head = read_layers(config, modules, tensors, architecture.family) or read_head(
+        config, tensors, architecture.family
+    )
+    pooling = head.pooling if head else modules.pooling or CLS
     state, has_mlm_head = _state(weights[0], tensors, architecture, vocabulary, head)
 
     files = {"dict.txt": vocabulary.dictionary, **vocabulary.files}
@@ -119,6 +132,8 @@ def convert(
     if head and head.labels:
         files[LABELS] = "".join(f"{label} 1\n" for label in head.labels)
     more = {"config.json": (source / "config.json").read_text(encoding="utf-8")}
+    if modules.pooling:
+        more[POOLING_FILE] = told_pooling(pooling, modules)
     with replaced_folder(destination) as folder:
         import torch
 
@@ -130,16 +145,19 @@ def convert(
         text = None
         if head:
             pairs_are_known = reads_pairs_alike(tensors, architecture)
-            text = _describe(folder, files, vocabulary, architecture, head, separators)
+            text = describe(folder, files, vocabulary, architecture, head, separators)
             text["num_inputs"] = None if pairs_are_known else 1
             write_description(folder, text)
             more[TEXT] = ""
             told += () if pairs_are_known else (ON_PAIRS,)
         arguments = architecture.namespace(head, separators)
-        torch.save(_checkpoint(arguments, state, text), folder / CHECKPOINT)
+        told_in = pooling if modules.pooling else None
+        torch.save(checkpoint(arguments, state, text, told_in), folder / CHECKPOINT)
     notes = (
         *differences(architecture, has_mlm_head, head),
-        *left_out(source, tensors, head),
+        *left_out(tensors, head),
+        *modules.notes,
+        *on_pooling(modules, head),
         *told,
     )
     for note in notes:
@@ -150,11 +168,13 @@ def convert(
         files=tuple(sorted({CHECKPOINT, *files, *more})),
         architecture=architecture,
         flags=tuple(architecture_flags(arguments)),
-        parameters=_count_parameters(state),
+        parameters=count_parameters(state),
         bpe=vocabulary.bpe,
         bpe_options=fairseq_options(vocabulary.bpe, at),
         has_mlm_head=has_mlm_head,
         head=head,
+        pooling=pooling,
+        pooling_file=modules.told_by,
         notes=notes,
     )
 
@@ -191,52 +211,6 @@ def _state(
     state, has_mlm_head = fairseq_state(tensors, architecture, vocabulary.order, head)
     check_finite(path, state)
     return state, has_mlm_head
-
-
-def _checkpoint(
-    arguments: Namespace, state: dict[str, Any], text: dict[str, Any] | None
-) -> dict[str, Any]:
-    own = {KEY: {OWN_TEXT: text, HEADS: {DEFAULT_HEAD: list(PARTS)}}} if text else {}
-    return {
-        "args": arguments,
-        "model": state,
-        "optimizer_history": [
-            {
-                "criterion_name": "MaskedLmLoss",
-                "optimizer_name": "FairseqAdam",
-                "lr_scheduler_state": {},
-                "num_updates": 0,
-            }
-        ],
-        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, **own},
-    }
-
-
-def _describe(
-    folder: Path,
-    files: Mapping[str, Any],
-    vocabulary: Vocabulary,
-    architecture: Architecture,
-    head: SourceHead,
-    separators: int,
-) -> dict[str, Any]:
-    """What a training on sentences would say of its texts."""
-    arguments = architecture.namespace(head, separators)
-    return {
-        "task": None,
-        "labels": list(head.labels),
-        "bpe": vocabulary.bpe,
-        "init_token": arguments.init_token,
-        "separator_token": arguments.separator_token,
-        "max_positions": architecture.max_positions,
-        "sha256": {name: fingerprint(folder / name) for name in files if name != INPUT},
-        "versions": installed(PACKAGES),
-    }
-
-
-def _count_parameters(state: dict[str, Any]) -> int:
-    tied = {"encoder.lm_head.weight", "encoder.sentence_encoder.version"}
-    return sum(tensor.numel() for name, tensor in state.items() if name not in tied)
 
 
 def _require(folder: Path, name: str) -> Path:

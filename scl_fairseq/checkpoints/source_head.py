@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from scl_fairseq.checkpoints.source_modules import CLS, SourceModules
 from scl_fairseq.text.dictionary import SPECIAL_SYMBOLS
 
 SUFFIX = "ForSequenceClassification"
@@ -28,10 +29,16 @@ class SourceHead:
     Attributes:
         outputs: how many it has.
         labels: their names, in their order; none for a regression.
+        inner: the width of its first layer's output; None for that of the encoder.
+        activation: after the first layer, fairseq's name.
+        pooling: what it reads, ``cls`` or ``mean``.
     """
 
     outputs: int
     labels: tuple[str, ...]
+    inner: int | None = None
+    activation: str = "tanh"
+    pooling: str = CLS
 
     @property
     def is_regression(self) -> bool:
@@ -63,7 +70,46 @@ def read_head(
     last = next(m for m, ours in MODULES[family].items() if ours == "out_proj") + ".weight"
     if last not in tensors:
         raise ValueError(f"the weights hold classifier tensors, but no {last}")
-    outputs = len(tensors[last])
+    return _head(config, len(tensors[last]))
+
+
+def read_layers(
+    config: Mapping[str, Any], modules: SourceModules, tensors: dict[str, Any], family: str
+) -> SourceHead | None:
+    """The head that the Dense modules of a folder are; None where it has none.
+
+    Args:
+        config: the contents of the encoder's ``config.json``.
+        modules: with the layers.
+        tensors: the encoder's weights, to which those of the layers come, named as a head's.
+        family: ``bert`` or ``roberta``.
+
+    Raises:
+        ValueError: the layers' weights are not of their sizes, or the outputs are not told.
+        OSError: a file cannot be read.
+    """
+    if not modules.layers:
+        return None
+    from scl_fairseq.checkpoints.tensor_files import find_weights, read_weights
+
+    for name in [name for name in tensors if name.startswith("classifier.")]:
+        del tensors[name]  # sentence-transformers does not read it
+    for layer, name in zip(modules.layers, MODULES[family], strict=True):
+        stored = read_weights(find_weights(layer.folder))
+        if "linear.weight" in stored:  # a layer may be without bias
+            stored.setdefault("linear.bias", stored["linear.weight"][:, 0] * 0)
+        if sorted(stored) != ["linear.bias", "linear.weight"]:
+            raise ValueError(f"{layer.folder} holds the weights {', '.join(sorted(stored))}")
+        for part in ("weight", "bias"):
+            tensors[f"{name}.{part}"] = stored[f"linear.{part}"]
+    first, last = modules.layers
+    head = _head(config, last.outputs)
+    return replace(
+        head, inner=first.outputs, activation=first.activation, pooling=modules.pooling or CLS
+    )
+
+
+def _head(config: Mapping[str, Any], outputs: int) -> SourceHead:
     kind = config.get("problem_type") or (_REGRESSION if outputs == 1 else _SINGLE)
     if kind == _MULTI:
         raise ValueError(

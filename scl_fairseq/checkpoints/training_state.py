@@ -17,8 +17,8 @@ A criterion may have any of these methods, which its trainer then calls:
   begins: the place to refuse what it was made for.
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
-Beside it lies what the weights know of their texts (``text.description``), and which heads were
-trained (``head_training``).
+Beside it lies what the weights know of their texts (``text.description``), which heads were
+trained (``head_training``), and how an encoder that was converted is pooled (``cls`` or ``mean``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY = "scl_fairseq"
-TEXT, HEADS = "text", "heads"  # in it; all else is the criterion's
+TEXT, HEADS, POOLING = _OTHERS = ("text", "heads", "pooling")  # all else is the criterion's
 
 
 def install() -> None:
@@ -55,7 +55,7 @@ def is_prepared(criterion) -> bool:
 
 
 def part_of(extra_state: Mapping[str, Any] | None, part: str) -> Any:
-    """``TEXT`` or ``HEADS`` of a checkpoint's ``extra_state``; None where it has none."""
+    """``TEXT``, ``HEADS`` or ``POOLING`` of an ``extra_state``; None where it has none."""
     return ((extra_state or {}).get(KEY) or {}).get(part)
 
 
@@ -67,7 +67,7 @@ def text_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any]:
 def criterion_state_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a criterion has left in a checkpoint; None where it has left nothing."""
     own = (extra_state or {}).get(KEY) or {}
-    return {name: value for name, value in own.items() if name not in (TEXT, HEADS)} or None
+    return {name: value for name, value in own.items() if name not in _OTHERS} or None
 
 
 def _prepare_models(trainer_class: type) -> None:

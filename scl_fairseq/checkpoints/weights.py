@@ -9,6 +9,7 @@ from torch import Tensor
 from scl_fairseq.checkpoints.architecture import FAIRSEQ_PADDING_INDEX, Architecture
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
 from scl_fairseq.checkpoints.source_head import MODULES, SourceHead
+from scl_fairseq.checkpoints.source_modules import MEAN
 
 WORDS = "embeddings.word_embeddings.weight"
 POSITIONS = "embeddings.position_embeddings.weight"
@@ -126,6 +127,10 @@ def fairseq_state(
         state["encoder.lm_head.bias"] = values[head_prefix + "bias"][rows]
     else:
         state |= _fresh_head(architecture)
+    if head and head.pooling == MEAN:
+        from scl_fairseq.models.mean_head import BUFFER
+
+        state[f"classification_heads.{DEFAULT_HEAD}.{BUFFER}"] = torch.ones(1)
     return state, has_head
 
 
@@ -167,8 +172,9 @@ def _expect_classifier(
 ) -> None:
     width = architecture.width
     for source, target in MODULES[architecture.family].items():
-        rows = width if target == "dense" else head.outputs
-        for part, shape in (("weight", (rows, width)), ("bias", (rows,))):
+        inner = head.inner or width
+        rows, columns = (inner, width) if target == "dense" else (head.outputs, inner)
+        for part, shape in (("weight", (rows, columns)), ("bias", (rows,))):
             names[f"{source}.{part}"] = f"classification_heads.{DEFAULT_HEAD}.{target}.{part}"
             shapes[f"{source}.{part}"] = shape
 

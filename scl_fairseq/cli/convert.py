@@ -95,6 +95,8 @@ def _to_fairseq(options: argparse.Namespace) -> int:
     )
     if done.head:
         print(f"labels: {', '.join(done.head.labels)}" if done.head.labels else "a regression")
+    if done.pooling_file:
+        print(f"pooling: {done.pooling} ({done.pooling_file})")
     print("fairseq-train needs:")
     print(f"  --finetune-from-model {shlex.quote(str(options.destination / 'model.pt'))} \\")
     # For text: checkpoints remember it, and fairseq's hub would otherwise download GPT-2's.
@@ -103,6 +105,8 @@ def _to_fairseq(options: argparse.Namespace) -> int:
         if option != "_name":
             words += ["--" + option.replace("_", "-"), path]
     print(f"  {shlex.join(words)} \\")
+    if done.pooling != "cls":  # which is the default, and stock criterions know no other
+        print(f"  --head-pooling {done.pooling} \\")
     print(f"  {shlex.join(done.flags)}")  # the recipes take the line that begins with --arch
     for note in done.notes:
         print(f"note: {note}")
