@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from scl_fairseq.checkpoints.architecture import MODEL_TYPES, Architecture
+from scl_fairseq.checkpoints.head_training import HeadTraining
 from scl_fairseq.checkpoints.layer_norms import LAYER_NORM_EPS
+from scl_fairseq.checkpoints.training_heads import PARTS, buffer_of, differing_heads, kept_heads
 from scl_fairseq.configuration import as_dict
 from scl_fairseq.files import read_json
 
@@ -89,12 +91,7 @@ def _check(trainer, path: Path, state: Mapping[str, Any]) -> None:
                     "of another network",
                 )
     _check_rows(trainer, path, state["model"])
-    from scl_fairseq.models.mean_head import check_pooling
-
-    try:
-        check_pooling(trainer.get_model(), state["model"])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    _check_pooling(trainer, path, state)
 
 
 def check_beside(path: Path, own: Mapping[str, Any]) -> None:
@@ -151,16 +148,26 @@ def _value(arguments: Mapping[str, Any], name: str) -> Any:
 def _keeps_head(trainer, state: Mapping[str, Any]) -> bool:
     if getattr(trainer.cfg.criterion, "freeze_encoder", False):
         return False  # SupCon's second stage makes its head linear, whatever it was
-    heads = getattr(trainer.get_model(), "classification_heads", {})
-    for name, head in heads.items():
-        for part in ("dense", "out_proj"):
-            there = state["model"].get(f"classification_heads.{name}.{part}.weight")
-            here = getattr(getattr(head, part, None), "weight", None)
-            if there is None or here is None or there.shape != here.shape:
-                break
-        else:
-            return True
-    return False
+    return bool(kept_heads(trainer.get_model(), state["model"]))
+
+
+def _check_pooling(trainer, path: Path, state: dict[str, Any]) -> None:
+    """Refuse a head that was trained for another pooling; one as it was drawn takes the option's.
+
+    A first stage leaves such a head, and may have been told nothing of pooling.
+    """
+    model, weights = trainer.get_model(), state["model"]
+    history = state.get("optimizer_history") or [{}]
+    criterion = as_dict((state.get("cfg") or {}).get("criterion"))
+    of_head = HeadTraining(path, criterion, state.get("extra_state") or {}, history)
+    own_name = type(trainer.get_criterion()).__name__
+    resumes = not trainer._scl_resets and history[-1].get("criterion_name") == own_name
+    for name, reason in differing_heads(model, weights).items():
+        if resumes or any(of_head.was_trained(name, part) for part in PARTS):
+            raise ValueError(f"{path}: {reason}")
+        key = buffer_of(name)
+        if weights.pop(key, None) is None:
+            weights[key] = model.state_dict()[key]
 
 
 def _check_rows(trainer, path: Path, weights: Mapping[str, Any]) -> None:

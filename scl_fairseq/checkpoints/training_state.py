@@ -17,15 +17,20 @@ A criterion may have any of these methods, which its trainer then calls:
   begins: the place to refuse what it was made for.
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
-Beside it lies what the weights know of their texts (``text.description``), which heads were
-trained (``head_training``), and how an encoder that was converted is pooled (``cls`` or ``mean``).
+Beside it lies what the weights know of their texts (``text.description``), and which heads were
+trained (``head_training``); in a converted encoder's, what it was trained to be read by.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from typing import Any
+
+from scl_fairseq.embeddings import CONTRASTED
+
+logger = logging.getLogger(__name__)
 
 KEY = "scl_fairseq"
 TEXT, HEADS, POOLING = _OTHERS = ("text", "heads", "pooling")  # all else is the criterion's
@@ -55,7 +60,7 @@ def is_prepared(criterion) -> bool:
 
 
 def part_of(extra_state: Mapping[str, Any] | None, part: str) -> Any:
-    """``TEXT``, ``HEADS`` or ``POOLING`` of an ``extra_state``; None where it has none."""
+    """A part of what this package keeps in ``extra_state``; None where it has none."""
     return ((extra_state or {}).get(KEY) or {}).get(part)
 
 
@@ -68,6 +73,15 @@ def criterion_state_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any] 
     """What a criterion has left in a checkpoint; None where it has left nothing."""
     own = (extra_state or {}).get(KEY) or {}
     return {name: value for name, value in own.items() if name not in _OTHERS} or None
+
+
+def trained_embedding(extra_state: Mapping[str, Any] | None) -> str | None:
+    """Which vector of an encoder was trained to stand for a sentence, where a checkpoint says so.
+
+    Training of a classifier on it says nothing more of that.
+    """
+    found = part_of(extra_state, CONTRASTED) or part_of(extra_state, POOLING)
+    return str(found) if found else None
 
 
 def _prepare_models(trainer_class: type) -> None:
@@ -130,9 +144,22 @@ def _load_states(trainer_class: type) -> None:
         receiver = "load_training_state" if _resumes(self) else "begin_from"
         if own is not None and hasattr(criterion, receiver):
             getattr(criterion, receiver)(own)
+        if receiver == "begin_from":
+            _note_pooling(criterion, filename, part_of({KEY: self._scl_kept}, POOLING))
         return extra_state
 
     trainer_class.load_checkpoint = load_checkpoint
+
+
+def _note_pooling(criterion, filename: str, pooling: str | None) -> None:
+    own = getattr(criterion, "head_pooling", None)
+    if pooling is not None and own is not None and pooling != own:
+        logger.warning(
+            "%s was trained to be read by --head-pooling %s, and this training reads %s",
+            filename,
+            pooling,
+            own,
+        )
 
 
 def _resumes(trainer) -> bool:

@@ -20,8 +20,8 @@ from scl_fairseq.cli.text_model import (
     sentence_blocks,
     tell_truncated,
 )
+from scl_fairseq.embeddings import EMBEDDINGS
 from scl_fairseq.files import replaced_file
-from scl_fairseq.inference.choices import CLS, KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +45,10 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--embedding",
-        choices=KINDS,
-        default=CLS,
-        help="cls (default): the last layer at <s>; pooled: what the classifier's last projection "
-        "reads; mean: the last layer's mean over all tokens",
+        choices=EMBEDDINGS,
+        help="cls: the last layer at <s>; pooled: what the classifier's last projection reads; "
+        "mean: the last layer's mean over all tokens (what the classifier reads, or of an encoder "
+        "what its training contrasted)",
     )
     return parser
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from scl_fairseq.cli.common import Parser, bar_of, part_of
 from scl_fairseq.cli.task_options import refuse
 from scl_fairseq.cli.text_model import add_text_options
-from scl_fairseq.inference.choices import CLS, KINDS
+from scl_fairseq.embeddings import EMBEDDINGS
 
 # What only scores on labels have.
 LABEL_OPTIONS = ("predictions", "f1_label", "glue_submission", "task")
@@ -30,9 +30,10 @@ def add_sts_options(parser: Parser) -> None:
     sts.add_argument(
         "--embedding",
         nargs="+",
-        choices=KINDS,
+        choices=EMBEDDINGS,
         metavar="KIND",
-        help=f"{', '.join(KINDS)}, one or several ({CLS})",
+        help=f"{', '.join(EMBEDDINGS)}, one or several (for each checkpoint what its classifier "
+        "reads, or of an encoder what its training contrasted)",
     )
     add_text_options(parser, data_dir=False)
 
@@ -52,13 +53,14 @@ def evaluate_sts(options: argparse.Namespace, names: Sequence[str]) -> None:
 
     sets, missing = read_sts(options.sts)
     paths = options.checkpoints
-    kinds = list(dict.fromkeys(options.embedding or [CLS]))
+    told = list(dict.fromkeys(options.embedding or []))
     found = []
     with bar_of("sentences") as show:
         for name, path in zip(names, paths, strict=True):
             model = scl_fairseq.load(
                 path, options.data, options.bpe, options.bpe_dir, options.device
             )
+            kinds = told or [model.embedding]
             for kind in kinds:
                 advance = part_of(show, len(found), len(paths) * len(kinds))
                 found.append(sts.evaluate_sts(model, name, path, kind, sets, advance))

@@ -31,7 +31,7 @@ EXAMPLES = {
     "drift": f"{PROG} drift outputs/noise/sweep --task SST-2 --out drift.png --tsne tsne.png",
 }
 ABOUT = {
-    "tsne": "t-SNE of CLS embeddings, a panel for each checkpoint",
+    "tsne": "t-SNE of what the classifiers read, a panel for each checkpoint",
     "heatmap": "mean accuracy for each lambda and tau",
     "curves": "validation accuracy and training loss by epoch",
     "accuracy": "test accuracy against the number of labelled examples",

@@ -11,11 +11,10 @@ import contextlib
 
 from torch import Tensor, nn
 
+from scl_fairseq.embeddings import CLS, MEAN, POOLED
 from scl_fairseq.models.mean_head import masked_mean
 from scl_fairseq.models.packed_encoder import reading_first_position, reads_first_position
 from scl_fairseq.models.projection_head import ProjectionHead
-
-EMBEDDINGS = ("cls", "pooled", "mean")
 
 
 class HeadCapture:
@@ -56,7 +55,7 @@ class HeadCapture:
         self._kind = kind
         self._model, self._net_input, self._padding_idx = model, net_input, padding_idx
         self._context = contextlib.ExitStack()
-        self._is_pooled = False
+        self._is_vector = False
         self.features: Tensor | None = None
         self.decoder_states: Tensor | None = None
         self.pooled: Tensor | None = None
@@ -72,7 +71,7 @@ class HeadCapture:
             hooks.append(self._decoder.register_forward_hook(self._on_decoder_output))
         for hook in hooks:
             self._context.callback(hook.remove)
-        if self._kind != "mean" and reads_first_position(self._head):
+        if self._kind != MEAN and reads_first_position(self._head):
             self._context.enter_context(reading_first_position(self._model))
         return self
 
@@ -85,21 +84,18 @@ class HeadCapture:
         Returns:
             (B, C); ``mean`` in float32 for half-precision features, else the features' dtype.
         """
-        if self._kind == "pooled":
+        if self._kind == POOLED:
             return self.pooled
-        if self._kind == "cls" or self._is_pooled:
+        if self._kind == CLS or self._is_vector:
             return self.features[:, 0] if self.features.dim() == 3 else self.features
-        if self.decoder_states is not None:
-            states, name = self.decoder_states, "prev_output_tokens"
-        else:
-            states, name = self.features, "src_tokens"
-        return masked_mean(states, self._net_input[name].eq(self._padding_idx))
+        states = self.features if self.decoder_states is None else self.decoder_states
+        return masked_mean(states, self._net_input["src_tokens"].eq(self._padding_idx))
 
     def _on_head_input(
         self, module: nn.Module, args: tuple, kwargs: dict
     ) -> tuple[tuple, dict] | None:
         self.features = args[0]
-        self._is_pooled = kwargs.get("is_pooled", False)
+        self._is_vector = kwargs.get("is_vector", False)
         if isinstance(module, ProjectionHead):
             return (self.embedding().to(module.out_proj.weight.dtype),), kwargs
         return None

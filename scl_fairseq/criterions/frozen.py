@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scl_fairseq.criterions.capture import HeadCapture
 from scl_fairseq.criterions.chunks import ChunkedCapture, chunks_of
 from scl_fairseq.criterions.reader import Reader
+from scl_fairseq.models.mean_head import classify
 from scl_fairseq.models.projection_head import fix_at_identity
 
 
@@ -25,7 +26,6 @@ class FrozenReader(Reader):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._known: dict[bytes, Tensor] = {}
-        self._is_vector = False
 
     def prepare_model(self, model: nn.Module) -> None:
         """Freeze all but the classifier.
@@ -62,9 +62,9 @@ class FrozenReader(Reader):
         original = bare.forward
 
         def forward(**net_input: Any) -> tuple[Tensor, dict]:
-            features = self._features(bare, original, net_input)
+            vectors = self._vectors(bare, original, net_input)
             head = bare.classification_heads[self._head_name]
-            return head(features, is_pooled=True), {"inner_states": None}
+            return classify(head, vectors), {"inner_states": None}
 
         bare.forward = forward  # hides the class's method
         try:
@@ -73,8 +73,8 @@ class FrozenReader(Reader):
         finally:
             del bare.forward
 
-    def _features(self, model: nn.Module, forward: Callable, net_input: dict) -> Tensor:
-        """What the head reads of a batch: (B, 1, C) for encoders, (B, C) for BART."""
+    def _vectors(self, model: nn.Module, forward: Callable, net_input: dict) -> Tensor:
+        """What the head reads of a batch: (B, C)."""
         tokens = net_input["src_tokens"].cpu().numpy()
         names = [row[row != self._padding_idx].tobytes() for row in tokens]
         new = {name: place for place, name in enumerate(names) if name not in self._known}
@@ -86,8 +86,7 @@ class FrozenReader(Reader):
             }
             (chosen,) = chunks_of(chosen, len(places), self._padding_idx)
             self._known.update(zip(new, self._compute(model, forward, chosen), strict=True))
-        features = torch.stack([self._known[name] for name in names])
-        return features if self._is_vector else features[:, None]
+        return torch.stack([self._known[name] for name in names])
 
     @torch.no_grad()
     def _compute(self, model: nn.Module, forward: Callable, net_input: dict) -> Tensor:
@@ -100,5 +99,4 @@ class FrozenReader(Reader):
                 forward(**net_input)
         finally:
             model.train(was_training)
-        self._is_vector = captured.features.dim() == 2
         return captured.embedding().clone()

@@ -67,7 +67,7 @@ class InfoCSECriterion(SimCSECriterion):
 
     L_aux is the loss of a few transformer layers that predict the masked words of a sentence from
     H~ = [h, M^{>0}]: h the embedding of the sentence as it is, before SimCSE's MLP (the CLS vector;
-    with ``--scl-embedding mean`` the mean), M what a lower layer of the encoder makes of its masked
+    with ``--head-pooling mean`` the mean), M what a lower layer of the encoder makes of its masked
     copy, a constant. Words are predicted by the encoder's language-model head, whose word
     embeddings are constants to L_aux where they are the encoder's own: it trains the encoder
     through h alone. L_rtd is that of a second such network, which tells the words that are no
@@ -132,11 +132,11 @@ class InfoCSECriterion(SimCSECriterion):
 
     def training_state(self):
         """What checkpoints keep."""
-        state = super().training_state() or {}
+        state = super().training_state()
         frozen = self._frozen.state() if self._frozen is not None else None
         if frozen is not None:
             state["frozen"] = frozen
-        return state or None
+        return state
 
     def load_training_state(self, state) -> None:
         """What a checkpoint has kept."""

@@ -1,17 +1,14 @@
 """Options of the contrastive term, the same for each criterion that has one."""
 
 # No postponed annotations here: fairseq and omegaconf read the field types of the config as types.
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
-from scl_fairseq.criterions.capture import EMBEDDINGS
+from scl_fairseq.embeddings import CLS, CONTRASTED, EMBEDDINGS, HEAD, POOLINGS
 from scl_fairseq.losses.supervised_contrastive import check_temperature
-from scl_fairseq.models.mean_head import POOLINGS
-
-HEAD = "head"  # what the classification head reads
-# In the state of a first stage's checkpoint: the embedding that it contrasted, if not CLS.
-CONTRASTED = "contrasted"
 
 
 @dataclass
@@ -23,7 +20,7 @@ class ContrastConfig(FairseqDataclass):
         metadata={"help": "temperature tau of the contrastive term, greater than 0"},
     )
     head_pooling: ChoiceEnum(list(POOLINGS)) = field(
-        default="cls",
+        default=CLS,
         metadata={
             "help": "what the classification head reads of the last layer: cls, or the mean over "
             "the positions that are not padding, which encoders trained as sentence-transformers "
@@ -89,6 +86,20 @@ def embedding_of(cfg: ContrastConfig) -> str:
     """The sentence embedding that is contrasted: ``cls``, ``pooled`` or ``mean``."""
     kind = str(cfg.scl_embedding)
     return str(cfg.head_pooling) if kind == HEAD else kind
+
+
+def check_contrasted(state: Mapping[str, Any], kind: str) -> None:
+    """Refuse to resume, from the state of a checkpoint, a training that contrasted another one.
+
+    Raises:
+        ValueError: it did. Of older checkpoints it may not be known.
+    """
+    before = state.get(CONTRASTED, kind)
+    if before != kind:
+        raise ValueError(
+            f"--scl-embedding is {kind}, with what --head-pooling makes of it, and the training "
+            f"that is resumed contrasted {before}: give --scl-embedding {before}"
+        )
 
 
 def check_contrast(cfg: ContrastConfig) -> None:

@@ -13,7 +13,7 @@ from scl_fairseq.criterions.chunks import ChunkedCapture, chunks_of
 from scl_fairseq.criterions.host_memory import keep_freed_memory
 from scl_fairseq.criterions.options import ContrastConfig, embedding_of
 from scl_fairseq.criterions.workers import check_wrappers
-from scl_fairseq.models.mean_head import tell_pooling
+from scl_fairseq.models.head_pooling import tell_pooling
 from scl_fairseq.models.packed_encoder import pack
 
 

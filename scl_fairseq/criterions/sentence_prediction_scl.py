@@ -16,11 +16,12 @@ from fairseq.logging import metrics
 from scl_fairseq.criterions import diagnostics, reports
 from scl_fairseq.criterions.contrast import Contrast
 from scl_fairseq.criterions.frozen import FrozenReader
-from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast, embedding_of
+from scl_fairseq.criterions.options import ContrastConfig, check_contrast, embedding_of
 from scl_fairseq.criterions.probe import begin_as_probe
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.reports import Reports
 from scl_fairseq.criterions.targets import check_targets
+from scl_fairseq.embeddings import CONTRASTED, POOLED
 from scl_fairseq.losses import supervised_contrastive_loss
 from scl_fairseq.text.dictionary import labels_of
 
@@ -165,7 +166,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
                 f"--freeze-encoder trains a classifier of {self.head_pooling}, but {other}: give "
                 "both stages the same --head-pooling, or train this one without --freeze-encoder"
             )
-        if kind != "pooled":
+        if kind != POOLED:
             logger.warning("the classifier reads %s, but %s", self.head_pooling, other)
 
     def forward(self, model, sample: dict, reduce: bool = True):
@@ -256,7 +257,7 @@ def _check_frozen(cfg: SentencePredictionSCLConfig) -> None:
             "--freeze-encoder leaves nothing for the contrastive term to train: use it with "
             f"--scl-lambda 0, got {cfg.scl_lambda}"
         )
-    if embedding_of(cfg) not in (str(cfg.head_pooling), "pooled"):
+    if embedding_of(cfg) not in (str(cfg.head_pooling), POOLED):
         raise ValueError("--freeze-encoder keeps what the head reads: leave out --scl-embedding")
     if cfg.scl_chunk_size:
         raise ValueError("--freeze-encoder keeps no activations: leave out --scl-chunk-size")

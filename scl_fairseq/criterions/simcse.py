@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 from scl_fairseq.criterions import diagnostics
 from scl_fairseq.criterions.candidates import Candidates
-from scl_fairseq.criterions.options import ContrastConfig, check_contrast
+from scl_fairseq.criterions.options import (
+    ContrastConfig,
+    check_contrast,
+    check_contrasted,
+    embedding_of,
+)
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.texts import Texts
+from scl_fairseq.embeddings import CONTRASTED, POOLED
 from scl_fairseq.losses import info_nce_loss
 from scl_fairseq.models.tanh_head import TanhHead
 
@@ -58,6 +64,7 @@ class SimCSECriterion(FairseqCriterion):
         self.temperature = cfg.scl_temperature
         self.scl_diagnostics = cfg.scl_diagnostics
         self._padding_idx = task.source_dictionary.pad()
+        self._embedding, self.head_pooling = embedding_of(cfg), str(cfg.head_pooling)
         self._projects = str(cfg.simcse_mlp) == "train"
         self._reader = self._make_reader(cfg, self._projects)
         # Evaluation has no MLP.
@@ -78,10 +85,11 @@ class SimCSECriterion(FairseqCriterion):
 
     def training_state(self):
         """What checkpoints keep."""
-        return self._candidates.state()
+        return {**(self._candidates.state() or {}), CONTRASTED: self._embedding}
 
     def load_training_state(self, state) -> None:
         """What a checkpoint has kept."""
+        check_contrasted(state, self._embedding)
         self._candidates.load(state)
 
     def forward(self, model: nn.Module, sample: dict, reduce: bool = True):
@@ -134,5 +142,5 @@ class SimCSECriterion(FairseqCriterion):
 
 def _check_config(cfg: SimCSEConfig) -> None:
     check_contrast(cfg)
-    if str(cfg.scl_embedding) == "pooled":
+    if str(cfg.scl_embedding) == POOLED:
         raise ValueError("--scl-embedding pooled is inside of a classifier: use cls or mean")

@@ -11,13 +11,19 @@ from fairseq.logging import metrics
 
 from scl_fairseq.criterions import diagnostics, neighbours
 from scl_fairseq.criterions.contrast import Contrast
-from scl_fairseq.criterions.options import CONTRASTED, ContrastConfig, check_contrast, embedding_of
+from scl_fairseq.criterions.options import (
+    ContrastConfig,
+    check_contrast,
+    check_contrasted,
+    embedding_of,
+)
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.targets import check_targets
 from scl_fairseq.criterions.text_views import group_views
 from scl_fairseq.criterions.views import TEXT, Views
+from scl_fairseq.embeddings import CONTRASTED, POOLED
 from scl_fairseq.losses.multi_view import AVERAGES
-from scl_fairseq.models.mean_head import tell_pooling
+from scl_fairseq.models.head_pooling import tell_pooling
 from scl_fairseq.models.projection_head import PROJECTIONS, ProjectionHead
 from scl_fairseq.text.dictionary import labels_of
 
@@ -105,14 +111,14 @@ class SupConCriterion(FairseqCriterion):
         has_classes = getattr(task, "has_labels", True) and not cfg.regression_target
         self._labels = labels_of(task.label_dictionary) if has_classes else None
         self.scl_diagnostics = cfg.scl_diagnostics
-        self._embedding, self._pooling = embedding_of(cfg), str(cfg.head_pooling)
+        self._embedding, self.head_pooling = embedding_of(cfg), str(cfg.head_pooling)
         self._classifier = cfg.classification_head_name
-        if self._embedding not in (self._pooling, "pooled"):
+        if self._embedding not in (self.head_pooling, POOLED):
             logger.warning(
                 "--scl-embedding %s is contrasted; a classifier that begins from this checkpoint "
                 "reads %s, which is not: for a second stage leave out --scl-embedding",
                 self._embedding,
-                self._pooling,
+                self.head_pooling,
             )
         self.projection, self.projection_dim = str(cfg.supcon_projection), cfg.supcon_projection_dim
         projects = self.projection != "none"
@@ -128,7 +134,7 @@ class SupConCriterion(FairseqCriterion):
         """See ``checkpoints.training_state``, which says when fairseq calls these."""
         heads = getattr(model, "classification_heads", None)
         if heads and self._classifier in heads:  # the second stage begins with it
-            tell_pooling(model, self._classifier, self._pooling)
+            tell_pooling(model, self._classifier, self.head_pooling)
         if self.projection == "none":
             return
         if heads is None or self.head_name in heads:
@@ -142,11 +148,11 @@ class SupConCriterion(FairseqCriterion):
 
     def training_state(self):
         """What checkpoints keep."""
-        other = {} if self._embedding == "cls" else {CONTRASTED: self._embedding}
-        return {**(self._contrast.state() or {}), **other} or None
+        return {**(self._contrast.state() or {}), CONTRASTED: self._embedding}
 
     def load_training_state(self, state) -> None:
         """What a checkpoint has kept."""
+        check_contrasted(state, self._embedding)
         self._contrast.load(state)
 
     def forward(self, model, sample: dict, reduce: bool = True):
@@ -215,7 +221,7 @@ def _check_config(cfg: SupConConfig, task) -> None:
             f"--supcon-projection-dim must be 1 or more, got {cfg.supcon_projection_dim}"
         )
     projects = str(cfg.supcon_projection) != "none"
-    if projects and str(cfg.scl_embedding) == "pooled":
+    if projects and str(cfg.scl_embedding) == POOLED:
         raise ValueError(
             "--scl-embedding pooled is inside of the classification head: use it with "
             "--supcon-projection none"

@@ -11,6 +11,7 @@ import numpy as np
 
 from scl_fairseq.checkpoints.head_training import OF_ENCODERS
 from scl_fairseq.data.binarized import default_split
+from scl_fairseq.embeddings import CLS
 from scl_fairseq.files import write_bytes
 from scl_fairseq.inference.split_embeddings import SplitEmbeddings, embed_split
 from scl_fairseq.text.assets import find_checkpoint
@@ -95,7 +96,8 @@ def embed_panels(
     if len(class_names) != len(in_data):
         raise ValueError(f"{len(class_names)} --class-names for {len(in_data)} classes")
     pairs = sorted(zip(titles, embedded, strict=True), key=lambda pair: _loss(pair[1]) != "CE")
-    what = " ".join(["CLS embeddings of", *([task] if task else []), split])
+    kinds = " and ".join(sorted({"CLS" if one.kind == CLS else one.kind for one in embedded}))
+    what = " ".join([kinds, "embeddings of", *([task] if task else []), split])
     return Panels(
         {title: one.vectors.numpy() for title, one in pairs},
         embedded[0].labels.numpy(),

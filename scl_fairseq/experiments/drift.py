@@ -43,7 +43,7 @@ class Drift:
 
     Attributes:
         loss, noise: as in the pair.
-        cosine: mean of 1 − cosine of a sentence's two CLS embeddings, 0 to 2.
+        cosine: mean of 1 − cosine of a sentence's two embeddings, 0 to 2.
         cka: 1 − linear CKA of the two sets of embeddings, 0 to 1: 0 where one is the other but for
             a rotation, a scale and a shift.
     """
@@ -172,7 +172,7 @@ def measure(pairs: Sequence[Pair], embed: Callable[[Result], np.ndarray]) -> lis
 
 
 def embed_test_set(result: Result) -> np.ndarray:
-    """CLS embeddings of a trial's test set by its checkpoint, (N, C)."""
+    """What the classifier of a trial's checkpoint reads of its test set, (N, C)."""
     from scl_fairseq.inference.split_embeddings import embed_split
 
     return embed_split(checkpoint_of(result), Path(result.data["path"])).vectors.numpy()

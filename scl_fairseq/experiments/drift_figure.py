@@ -27,7 +27,7 @@ def drift_figure(drifts: Sequence[Drift], title: str) -> Figure:
         title: says of which task and N.
     """
     footnote = (
-        "Drift: between the CLS embeddings of the same test sentences by the model of the original "
+        "Drift: between the embeddings of the same test sentences by the model of the original "
         "training set and by that of the noisy one, both from the same pre-trained weights, sample "
         f"and settings. Means over samples, bars: ± {SD}. Cosine: of a sentence's two embeddings. "
         "CKA: between all embeddings, blind to rotation and scale."

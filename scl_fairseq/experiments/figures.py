@@ -100,7 +100,7 @@ def tsne_figure(
     counts = ", ".join(f"{np.sum(classes == i)} {name}" for i, name in enumerate(class_names))
     used = usable_perplexity(perplexity, len(classes))
     footnote = (
-        f"t-SNE of the CLS embeddings of {len(classes)} examples ({counts}); each panel by itself, "
+        f"t-SNE of the embeddings of {len(classes)} examples ({counts}); each panel by itself, "
         f"perplexity {used:.3g}, started from PCA with noise of seed {seed}. The axes have no "
         "units; distances between far groups mean little."
     )

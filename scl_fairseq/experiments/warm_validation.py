@@ -9,7 +9,12 @@ from fairseq.criterions.sentence_prediction import SentencePredictionCriterion
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
-from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, reads_one_vector
+from scl_fairseq.inference.evaluation import (
+    LengthSortedBatches,
+    logits_of,
+    read_dataset,
+    reads_one_vector,
+)
 
 
 class Replay:
@@ -17,7 +22,7 @@ class Replay:
 
     Args:
         model: the model; its head is run.
-        inputs: (N, 1, C), what the head reads for each example.
+        inputs: (N, C), what the head reads for each example.
         head_name: which head.
     """
 
@@ -30,8 +35,8 @@ class Replay:
 
     def __call__(self, **net_input):
         """Logits of the examples ``indices``."""
-        head = self._model.classification_heads[self._head_name]
-        return head(self._inputs[self.indices], is_pooled=True), {"inner_states": None}
+        logits = logits_of(self._model, self._head_name, self._inputs[self.indices])
+        return logits, {"inner_states": None}
 
 
 @contextlib.contextmanager

@@ -1,5 +1,3 @@
 """Values of options, where commands find them without importing torch."""
 
-CLS, POOLED, MEAN = "cls", "pooled", "mean"
-KINDS = (CLS, POOLED, MEAN)
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

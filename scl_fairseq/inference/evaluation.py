@@ -3,7 +3,7 @@
 The head of a fine-tuned model reads one vector a sentence. Once these are known, the loss and
 accuracy of any batch follow from the head alone, whatever batches the encoder ran in: examples of
 similar length go through it together, without padding where the model can be packed, and of the
-last layer only the first position is computed.
+last layer only the first position is computed where the head reads no other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scl_fairseq.models.mean_head import reads_mean, vector_of
+from scl_fairseq.models.mean_head import MeanRobertaHead, classify
 from scl_fairseq.models.packed_encoder import packed, reads_first_position
 from scl_fairseq.refusals import NotFiniteError
 
@@ -69,8 +69,15 @@ def can_read(model: nn.Module, head_name: str) -> bool:
 
 
 def reads_one_vector(model: nn.Module, head_name: str) -> bool:
-    """Whether the head reads one vector of a sentence, the first position or the mean."""
-    return can_read(model, head_name) or reads_mean(model.classification_heads[head_name])
+    """Whether a RoBERTa's head reads one vector of a sentence, the first position or the mean."""
+    heads = getattr(model, "classification_heads", {})
+    is_mean = head_name in heads and isinstance(heads[head_name], MeanRobertaHead)
+    return is_mean or can_read(model, head_name)
+
+
+def logits_of(model: nn.Module, head_name: str, inputs: Tensor) -> Tensor:
+    """What a head makes of what it reads, (B, C) to (B, classes)."""
+    return classify(model.classification_heads[head_name], inputs)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Reading:
 
     Attributes:
         logits: (N, classes).
-        inputs: (N, 1, C), what the head read; None where the head reads more than one vector, or
+        inputs: (N, C), what the head read; None where the head reads more than one vector, or
             nobody asked.
         targets: (N,), class indices, on the CPU; None where the data set has none.
     """
@@ -113,8 +120,9 @@ def read_dataset(
     reads_one = can_read(model, head_name)
     keep_inputs = keep_inputs and reads_one_vector(model, head_name)
     seen: list[Tensor] = []
-    hook = model.classification_heads[head_name].register_forward_pre_hook(
-        lambda head, args: seen.append(vector_of(head, args[0])[:, None]) if keep_inputs else None
+    # The head's first layer: in evaluation mode its dropout does nothing.
+    hook = model.classification_heads[head_name].dense.register_forward_pre_hook(
+        lambda layer, args: seen.append(args[0]) if keep_inputs else None
     )
     was_training = model.training
     model.eval()
@@ -144,7 +152,7 @@ def read_dataset(
     inputs = torch.cat(seen)[position.to(device)] if keep_inputs else None
     check_outputs(found)
     if inputs is not None:
-        check_outputs(inputs.flatten(1))
+        check_outputs(inputs)
     return Reading(found, inputs, torch.cat(targets)[position] if targets else None)
 
 

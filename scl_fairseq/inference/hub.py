@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from scl_fairseq.checkpoints.finite import is_finite, used
 from scl_fairseq.checkpoints.head_training import DENSE, PROJECTION
-from scl_fairseq.inference.choices import CLS, DTYPES, KINDS, POOLED
+from scl_fairseq.embeddings import CLS, EMBEDDINGS, MEAN
+from scl_fairseq.inference.choices import DTYPES
 from scl_fairseq.inference.evaluation import (
     batches_by_length,
     can_read,
@@ -25,6 +26,7 @@ from scl_fairseq.inference.evaluation import (
     tokens_for,
 )
 from scl_fairseq.inference.opening import Opened, open_checkpoint
+from scl_fairseq.models.mean_head import masked_mean
 from scl_fairseq.models.packed_encoder import packed
 from scl_fairseq.text.choices import has_separator
 from scl_fairseq.text.dictionary import BOS, EOS
@@ -53,6 +55,7 @@ class SentenceModel(RobertaHubInterface):
         labels: label names in the order of the classifier's outputs; none without a classifier.
         num_inputs: sentences of an example in training, where that is known.
         sentence_columns: what they were called, where that is known.
+        embedding: the vector of a sentence that was trained, which ``embed`` gives by default.
         truncated: examples that the last call had to cut to the model's positions.
     """
 
@@ -61,6 +64,7 @@ class SentenceModel(RobertaHubInterface):
         self.labels = list(opened.text.labels)
         self.num_inputs = opened.text.num_inputs
         self.sentence_columns = opened.text.sentence_columns
+        self.embedding = opened.embedding
         self.truncated = 0
         self._head, self._training = opened.head, opened.training
         settings = opened.task.cfg
@@ -112,7 +116,11 @@ class SentenceModel(RobertaHubInterface):
         return Predictions(best, probabilities, list(self.labels))
 
     def embed(
-        self, sentences: Sequence[Sentences], kind: str = CLS, *, max_tokens: int | None = None
+        self,
+        sentences: Sequence[Sentences],
+        kind: str | None = None,
+        *,
+        max_tokens: int | None = None,
     ) -> Tensor:
         """Vectors of sentences, (N, C), float32, on the CPU.
 
@@ -120,19 +128,20 @@ class SentenceModel(RobertaHubInterface):
             sentences: each a sentence, or a tuple of one or two.
             kind: what ``--scl-embedding`` means by it: ``cls``, the last layer at ``<s>``;
                 ``pooled``, what the head's last projection reads; ``mean``, the last layer's mean
-                over all tokens.
+                over all tokens. By default ``embedding``.
             max_tokens: examples times longest length of a batch.
 
         Raises:
             ValueError: there is no such kind, or no training has made it; the sentences are
                 something else, or vectors are not finite.
         """
-        if kind not in KINDS:
-            raise ValueError(f"embedding {kind!r}, expected one of {', '.join(KINDS)}")
+        kind = self.embedding if kind is None else kind
+        if kind not in EMBEDDINGS:
+            raise ValueError(f"embedding {kind!r}, expected one of {', '.join(EMBEDDINGS)}")
         width = self.model.encoder.sentence_encoder.embed_tokens.embedding_dim
         if kind == CLS:
             return self._run(sentences, _first, width, True, max_tokens)
-        if kind != POOLED:
+        if kind == MEAN:
             return self._run(sentences, self._mean, width, False, max_tokens)
         head = self._find_head(None, DENSE)
         return self._run(
@@ -151,8 +160,7 @@ class SentenceModel(RobertaHubInterface):
         return heads[name]
 
     def _mean(self, features: Tensor, tokens: Tensor) -> Tensor:
-        is_token = tokens.ne(self._padding).unsqueeze(-1)
-        return (features.float() * is_token).sum(dim=1) / is_token.sum(dim=1)
+        return masked_mean(features, tokens.eq(self._padding))
 
     @property
     def _padding(self) -> int:

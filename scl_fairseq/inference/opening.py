@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from scl_fairseq.checkpoints.head_training import HeadTraining
 from scl_fairseq.checkpoints.reading import head_of, head_training, read_checkpoint
-from scl_fairseq.checkpoints.training_state import text_of
+from scl_fairseq.checkpoints.training_state import text_of, trained_embedding
 from scl_fairseq.configuration import as_dict
+from scl_fairseq.embeddings import CLS
+from scl_fairseq.models.head_pooling import pooling_of
 from scl_fairseq.refusals import one_line
 from scl_fairseq.text.assets import (
     CLASSIFIER,
@@ -43,6 +46,7 @@ class Opened:
         encoder: sentences to the model's indices.
         head: name of the classification head.
         training: whether it was trained.
+        embedding: which vector of a sentence was trained.
     """
 
     model: nn.Module
@@ -52,6 +56,7 @@ class Opened:
     encoder: Encoder
     head: str
     training: HeadTraining
+    embedding: str
 
 
 def open_checkpoint(
@@ -74,7 +79,8 @@ def open_checkpoint(
     model, cfg, task = _build(path, state, text.data)
     with open_dict(cfg):
         cfg.bpe = fairseq_options(text.bpe, text.bpe_files)
-    return Opened(model, cfg, task, text, encoder, head, training)
+    embedding = _embedding(model, head, state.get("extra_state"))
+    return Opened(model, cfg, task, text, encoder, head, training, embedding)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -120,6 +126,12 @@ def _check_labels(path: Path, weights: dict[str, Tensor], text: TextFiles, head:
             f"{text.label_dictionary} has {len(text.labels)} labels "
             f"({', '.join(text.labels)}), but {path} tells {len(outputs)} classes apart"
         )
+
+
+def _embedding(model: nn.Module, head: str, extra_state: Mapping[str, Any] | None) -> str:
+    """What the checkpoint says of its encoder, else what its head reads."""
+    heads = model.classification_heads
+    return trained_embedding(extra_state) or (pooling_of(heads[head]) if head in heads else CLS)
 
 
 def _build(path: Path, state: dict[str, Any], data: Path) -> tuple[nn.Module, DictConfig, Any]:

@@ -1,4 +1,4 @@
-"""CLS embeddings of a binarised split: a checkpoint and its data, no raw text and no BPE files."""
+"""Embeddings of a binarised split: a checkpoint and its data, no raw text and no BPE files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scl_fairseq.checkpoints.head_training import name_of
 from scl_fairseq.configuration import as_dict
 from scl_fairseq.data.binarized import open_binarized
 from scl_fairseq.inference.classifier import load_classifier
+from scl_fairseq.models.head_pooling import pooling_of
 from scl_fairseq.text.assets import find_checkpoint
 
 
@@ -21,6 +22,7 @@ class SplitEmbeddings:
 
     Attributes:
         vectors: (N, C), float32, on the CPU, in the order of the split.
+        kind: what they are, ``cls`` or ``mean``: what the classifier reads.
         labels: (N,), class indices.
         class_names: names of the classes in the label dictionary.
         accuracy: of the model's predictions, percent; None where no classifier was trained.
@@ -30,6 +32,7 @@ class SplitEmbeddings:
     """
 
     vectors: Tensor
+    kind: str
     labels: Tensor
     class_names: tuple[str, ...]
     accuracy: float | None
@@ -39,7 +42,7 @@ class SplitEmbeddings:
 
 
 def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitEmbeddings:
-    """CLS vectors of the last layer for a whole split, on a GPU where there is one.
+    """What the classifier reads of the last layer, for a whole split, on a GPU where there is one.
 
     They are those of ``SentenceModel.embed`` for the same sentences, without the need for their
     text.
@@ -60,7 +63,7 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
     device = "cuda" if torch.cuda.is_available() else "cpu"
     reading = classifier.read(split, device)
     if reading.inputs is None:
-        raise ValueError(f"{checkpoint}: its classification head does not read a CLS vector")
+        raise ValueError(f"{checkpoint}: its classification head is none of a RoBERTa's")
     accuracy = None
     if classifier.training.was_trained(classifier.head_name):
         correct = reading.logits.argmax(dim=1).cpu() == reading.targets
@@ -68,7 +71,8 @@ def embed_split(checkpoint: Path, data_dir: Path, split: str = "test") -> SplitE
     criterion = as_dict(classifier.cfg.criterion)
     scl_lambda = criterion.get("scl_lambda") or 0.0
     return SplitEmbeddings(
-        vectors=reading.inputs[:, 0].float().cpu(),
+        vectors=reading.inputs.float().cpu(),
+        kind=pooling_of(classifier.model.classification_heads[classifier.head_name]),
         labels=reading.targets,
         class_names=tuple(classifier.data.labels),
         accuracy=accuracy,

@@ -3,12 +3,16 @@
 A stock head is changed by changing its class, as an encoder is packed: parameters, their names and
 how they were drawn stay as they are. A buffer is added. By its name stock fairseq refuses the
 checkpoint, where it would otherwise predict from CLS without a word.
+
+A head is handed no mask. So a hook on the model notes where padding is, on the very tensor that the
+model makes: whoever hands that on, as fairseq's hub does, need not know of it, and a tensor from
+elsewhere is told from it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import weakref
 from typing import Any
 
 import torch
@@ -17,7 +21,6 @@ from fairseq.models.bart.model import BARTClassificationHead
 from fairseq.models.roberta.model import RobertaClassificationHead
 from torch import Tensor, nn
 
-POOLINGS = CLS, MEAN = ("cls", "mean")
 BUFFER = "reads_mean"  # a head's buffer, and so a key of checkpoints
 
 
@@ -39,28 +42,24 @@ def masked_mean(states: Tensor, is_padding: Tensor) -> Tensor:
 
 
 class MeanRobertaHead(RobertaClassificationHead):
-    """fairseq's RoBERTa head on the mean over tokens.
+    """fairseq's RoBERTa head on the mean over tokens."""
 
-    The encoder's hook notes on its output which positions are padding, so whoever hands that output
-    on, as the hub's ``predict`` does, need not know of it.
-    """
-
-    def forward(self, features: Tensor, is_pooled: bool = False, **kwargs: Any) -> Tensor:
-        """(B, T, C) as the encoder made it, or (B, 1, C) that is pooled, to (B, classes).
+    def forward(self, features: Tensor, is_vector: bool = False, **kwargs: Any) -> Tensor:
+        """(B, T, C) as the encoder made it, or (B, 1, C), the mean itself, to (B, classes).
 
         Raises:
             ValueError: it is not known which positions are padding.
         """
-        pooled = features if is_pooled else self.pool(features)[:, None]
-        return super().forward(pooled.to(self.dense.weight.dtype))
+        rows = features if is_vector else self.pool(features)[:, None]
+        return super().forward(rows.to(self.dense.weight.dtype))
 
     def pool(self, features: Tensor) -> Tensor:
         """(B, C), what the head reads of the encoder's output; see ``masked_mean``."""
         is_padding = getattr(features, "is_padding", None)
-        if is_padding is None:
+        if is_padding is None or is_padding.shape != features.shape[:2]:
             raise ValueError(
-                "this head reads the mean over tokens, and the features that it was handed are not "
-                "the encoder's output itself, which says where padding is"
+                "this head reads the mean over tokens, and what it was handed is not the model's "
+                "output of features_only=True itself, which alone knows where padding is"
             )
         return masked_mean(features, is_padding)
 
@@ -68,45 +67,62 @@ class MeanRobertaHead(RobertaClassificationHead):
 class MeanBARTHead(BARTClassificationHead):
     """fairseq's BART head on the mean over the decoder's states.
 
-    It is handed the state of the last ``</s>`` alone; the decoder's hook has left the others.
+    It is handed the state of the last ``</s>`` alone. The others are those of the decoder's last
+    output, as long as somebody holds that.
     """
 
-    def forward(self, features: Tensor, is_pooled: bool = False, **kwargs: Any) -> Tensor:
-        """(B, C), of the decoder's last output, or pooled, to (B, classes).
+    def forward(self, features: Tensor, is_vector: bool = False, **kwargs: Any) -> Tensor:
+        """(B, C), of the decoder's last output, or the mean itself, to (B, classes).
 
         Raises:
-            ValueError: the decoder's last output was of another batch, or was read already.
+            ValueError: it is not of the decoder's last output.
         """
-        pooled = features if is_pooled else self.pool(features)
-        self.decoder_output.drop()
-        return super().forward(pooled.to(self.dense.weight.dtype))
+        rows = features if is_vector else self.pool(features)
+        return super().forward(rows.to(self.dense.weight.dtype))
 
     def pool(self, features: Tensor) -> Tensor:
         """(B, C), what the head reads beside the state that it is handed; see ``masked_mean``."""
-        states, is_padding = self.decoder_output.held
-        if states is None or len(states) != len(features):
+        states, is_padding = self.decoder_output.held()
+        if states is None or not _are_of(features, states, compares=not self.training):
             raise ValueError(
-                "this head reads the mean over tokens: run the model's forward before each call"
+                "this head reads the mean over tokens, and what it was handed is not of the "
+                "model's last output of features_only=True, or that is no longer held"
             )
         return masked_mean(states, is_padding)
 
 
+def _are_of(features: Tensor, states: Tensor, compares: bool) -> bool:
+    """Whether each row, (B, C), is a state of its sentence, (B, T, C); or could be, by its size."""
+    if features.dim() != 2 or (len(states), states.size(2)) != tuple(features.shape):
+        return False
+    if not compares:
+        return True
+    rows = features[:, None]
+    same = (states == rows) | (states.isnan() & rows.isnan())
+    return bool(same.all(dim=2).any(dim=1).all())
+
+
 class DecoderOutput:
-    """What a decoder made last, (B, T, C), and where it is padding, until a head has read it.
+    """What a decoder made last, (B, T, C), and where it is padding, while anyone else holds it.
 
     A copy of a model begins without.
     """
 
     def __init__(self) -> None:
-        self.drop()
+        self._states: weakref.ref[Tensor] | None = None
 
-    def drop(self) -> None:
-        """Hold nothing."""
-        self.held: tuple[Tensor | None, Tensor | None] = (None, None)
+    def note(self, states: Tensor, is_padding: Tensor) -> None:
+        """The decoder has made these."""
+        states.is_padding = is_padding
+        self._states = weakref.ref(states)
 
-    def __deepcopy__(self, memo: dict) -> DecoderOutput:
-        memo[id(self)] = copied = DecoderOutput()
-        return copied
+    def held(self) -> tuple[Tensor | None, Tensor | None]:
+        """What was noted last; None where it is gone."""
+        states = self._states() if self._states is not None else None
+        return states, getattr(states, "is_padding", None)
+
+    def __reduce__(self) -> tuple:
+        return DecoderOutput, ()
 
 
 _OF_STOCK = {
@@ -120,69 +136,19 @@ def reads_mean(head: nn.Module) -> bool:
     return isinstance(head, tuple(_OF_STOCK.values()))
 
 
-def vector_of(head: nn.Module, features: Tensor) -> Tensor:
-    """The one vector that a head of fairseq's reads of what it is handed, (B, C)."""
-    if reads_mean(head):
-        return head.pool(features)
-    return features[:, 0] if features.dim() == 3 else features
-
-
-def tell_pooling(model: nn.Module, name: str, pooling: str) -> None:
-    """Let a training's option decide what a head reads, whatever is loaded into it later.
-
-    Raises:
-        ValueError: as of :func:`read_mean`.
-    """
-    while hasattr(model, "module"):
-        model = model.module
-    heads = getattr(model, "classification_heads", {})
-    if pooling == MEAN:
-        read_mean(model, name)
-    elif name in heads and reads_mean(heads[name]):
-        raise ValueError(f"--head-pooling {pooling}: the checkpoint's head reads the mean")
-    if name in heads:
-        heads[name].is_told = True
-
-
-def check_pooling(model: nn.Module, weights: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse a checkpoint one of whose heads reads another thing than the model's, if that is told.
-
-    Args:
-        model: fairseq's, bare, that the weights are for.
-        weights: of the checkpoint.
-        prefix: of the model's names in it.
-
-    Raises:
-        ValueError: it does.
-    """
-    for name, head in getattr(model, "classification_heads", {}).items():
-        part = f"{prefix}classification_heads.{name}."
-        theirs = [weights.get(f"{part}{layer}.weight") for layer in ("dense", "out_proj")]
-        ours = [
-            getattr(getattr(head, layer, None), "weight", None) for layer in ("dense", "out_proj")
-        ]
-        is_kept = all(
-            a is not None and b is not None and a.shape == b.shape
-            for a, b in zip(theirs, ours, strict=True)
-        )
-        means = f"{part}{BUFFER}" in weights
-        if is_kept and getattr(head, "is_told", False) and means != reads_mean(head):
-            raise ValueError(
-                f"--head-pooling is {MEAN if reads_mean(head) else CLS}, and the checkpoint's "
-                f"head {name} reads {MEAN if means else CLS}"
-            )
+def classify(head: nn.Module, vectors: Tensor) -> Tensor:
+    """A head of fairseq's, changed or not, on what it reads: (B, C) to (B, classes)."""
+    is_roberta = isinstance(head, RobertaClassificationHead)
+    return head(vectors[:, None] if is_roberta else vectors, is_vector=True)
 
 
 def read_mean(model: nn.Module, name: str) -> None:
     """Let a classification head of a bare RoBERTa or BART read the mean; again it does nothing.
 
     Raises:
-        ValueError: the model has no such head, or it is none of fairseq's.
+        ValueError: the head is none of fairseq's.
     """
-    heads = getattr(model, "classification_heads", {})
-    if name not in heads:
-        raise ValueError(f"the model has no classification head {name!r}")
-    head = heads[name]
+    head = model.classification_heads[name]
     if reads_mean(head):
         return
     if type(head) not in _OF_STOCK:
@@ -193,7 +159,7 @@ def read_mean(model: nn.Module, name: str) -> None:
     if isinstance(model, BARTModel):
         if not hasattr(model.decoder, "_scl_output"):
             model.decoder._scl_output = DecoderOutput()
-            note = functools.partial(_keep_output, model.decoder._scl_output)
+            note = functools.partial(_note_decoder, model.decoder._scl_output)
             model.decoder.register_forward_hook(note, with_kwargs=True)
         head.decoder_output = model.decoder._scl_output
     elif not hasattr(model.encoder, "_scl_notes_padding"):
@@ -206,8 +172,12 @@ def _note_padding(encoder: nn.Module, args: tuple, kwargs: dict, output: tuple) 
     output[0].is_padding = tokens.eq(encoder.dictionary.pad())
 
 
-def _keep_output(
+def _note_decoder(
     last: DecoderOutput, decoder: nn.Module, args: tuple, kwargs: dict, output: tuple
 ) -> None:
-    tokens = kwargs["prev_output_tokens"] if "prev_output_tokens" in kwargs else args[0]
-    last.held = (output[0], tokens.eq(decoder.dictionary.pad()))
+    # The source's padding: in a batch the hub feeds the decoder one token more of shorter sentences
+    # than training does.
+    encoded = kwargs["encoder_out"] if "encoder_out" in kwargs else args[1]
+    (is_padding,) = encoded["encoder_padding_mask"]
+    if output[0].shape[:2] == is_padding.shape:  # not so where a text is generated
+        last.note(output[0], is_padding)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from scl_fairseq.criterions.capture import EMBEDDINGS
+from scl_fairseq.embeddings import EMBEDDINGS
 from tests.data_parallel import HALF, LEGACY, PYTORCH, case, relative_difference, run, together
 
 

@@ -52,9 +52,8 @@ def build(tiny, arch="roberta", *flags, criterion="sentence_prediction_scl"):
     zeros = [row for row in rows if row["target"].item() == 0][:3]
     batch = dataset.collater(ones + zeros)
     assert batch["net_input"]["src_tokens"].eq(task.source_dictionary.pad()).any()
-    return SimpleNamespace(
-        task=task, model=model, criterion=task.build_criterion(cfg.criterion), batch=batch
-    )
+    criterion = task.build_criterion(cfg.criterion)
+    return SimpleNamespace(task=task, model=model, criterion=criterion, batch=batch, cfg=cfg)
 
 
 def expected_embedding(built, kind):
