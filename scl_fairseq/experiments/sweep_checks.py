@@ -18,7 +18,10 @@ from scl_fairseq.experiments.settings import (
 )
 
 # Numbers that training would fail on, or take in silence: what they must be, by the option's name.
-_ABOVE_0 = ("lr", "adam-eps", "max-update", "total-num-update", "update-freq", "max-tokens")
+_ABOVE_0 = (
+    *("lr", "head-lr-scale", "adam-eps"),
+    *("max-update", "total-num-update", "update-freq", "max-tokens"),
+)
 _FROM_0 = ("clip-norm", "warmup-updates", "weight-decay")
 _SHARES = (
     *("dropout", "attention-dropout", "activation-dropout", "pooler-dropout"),
@@ -27,6 +30,7 @@ _SHARES = (
 _RANGES = {
     **dict.fromkeys(_ABOVE_0, ("a number greater than 0", lambda number: number > 0)),
     **dict.fromkeys(_FROM_0, ("a number from 0", lambda number: number >= 0)),
+    "layer-lr-decay": ("a number above 0 and at most 1", lambda number: 0 < number <= 1),
     **dict.fromkeys(_SHARES, ("a number from 0 to below 1", lambda number: 0 <= number < 1)),
 }
 

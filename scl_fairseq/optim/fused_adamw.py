@@ -14,7 +14,9 @@ from scl_fairseq.optim.float32_adamw import Float32AdamW
 
 @register_optimizer(places.NAME, dataclass=options.FusedAdamWConfig)
 class FairseqFusedAdamW(FairseqOptimizer):
-    """What fairseq's Adam computes, at a fraction of its time on CPUs.
+    """AdamW, at a fraction of the time that fairseq's Adam takes on CPUs.
+
+    The two differ in eps alone, which fairseq's adds before the bias correction.
 
     Groups of parameters may have rates and weight decays of their own. Each group's ``lr_scale`` is
     how many times the scheduled rate its ``lr`` is, whatever schedule sets that.

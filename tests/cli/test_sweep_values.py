@@ -34,6 +34,18 @@ BAD = {
     "a list": ({"lr": [1e-4]}, "options.lr: expected one value"),
     "bytes": ({"dropout": b"x"}, "options.dropout: expected a number, text, true or false"),
     "a share above 1": ({"dropout": 1.5}, "options.dropout: expected a number from 0 to below 1"),
+    "a rate of 0": (
+        {"optimizer": "fused_adamw", "head-lr-scale": 0},
+        "options.head-lr-scale: expected a number greater than 0, got 0",
+    ),
+    "a decay that grows": (
+        {"optimizer": "fused_adamw", "layer-lr-decay": 1.5},
+        "options.layer-lr-decay: expected a number above 0 and at most 1, got 1.5",
+    ),
+    "another optimizer's": (
+        {"optimizer": "adam", "layer-lr-decay": 0.9},
+        "options.layer-lr-decay: 0.9: unrecognized arguments",
+    ),
     "no integer": ({"max-positions": 3.5}, "options.max-positions: 3.5: argument --max-positions"),
     "no pair": ({"adam-betas": "0.9"}, "options.adam-betas: expected two numbers below 1"),
     "switched off": ({"clip-norm": False}, "options.clip-norm: False: it takes a value"),
