@@ -163,8 +163,8 @@ def test_loading_is_finished_before_a_copying_optimizer_is_built(tiny, monkeypat
     trainer._scl_may_begin, trainer._scl_resets, trainer._optim_history = True, True, []
     trainer._criterion = SimpleNamespace(finish_loading=lambda model, _: seen.append(model))
     trainer._model = "the model"
-    trainer.cfg = SimpleNamespace(dataset=SimpleNamespace(train_subset="train"))
-    with pytest.raises(AttributeError):  # it has no configuration to build an optimizer from
+    trainer.cfg = SimpleNamespace(dataset=SimpleNamespace(train_subset="train"), optimizer=None)
+    with pytest.raises(AttributeError):  # its configuration is not enough for an optimizer
         trainer._build_optimizer()
     assert seen == ["the model"]
     with pytest.raises(AttributeError):
