@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contest import recipes
 from benchmarks.pipelines import ROOT
 
 MAX_LENGTH = 256  # tokens: what the encoder was trained with
@@ -54,8 +55,20 @@ def hugging_face(num_examples: int, num_inputs: int, num_classes: int) -> Mappin
     return {"lr": 1e-4, "epochs": epochs, "batch_size": 16, "validations": 10}
 
 
+def ours(loss: str) -> Callable[[int, int, int], Mapping[str, Any]]:
+    """Settings of this project's trainings, with one of its losses."""
+
+    def settings(num_examples: int, num_inputs: int, num_classes: int) -> Mapping[str, Any]:
+        options = recipes.recipe(loss, num_examples, num_inputs, num_classes)
+        return {"warmup-ratio": recipes.WARMUP_RATIO, **options}
+
+    return settings
+
+
 CONTENDERS = {
     "frozen": Contender("logistic regression on frozen vectors", "frozen", frozen),
     "setfit": Contender("SetFit", "set_fit", set_fit, SETFIT_ENVIRONMENT / "bin" / "python"),
     "huggingface": Contender("Hugging Face, fine-tuned", "hugging_face", hugging_face),
+    "ce": Contender("CE, this project", "ours", ours("ce")),
+    "scl": Contender("CE+SCL, this project", "ours", ours("scl")),
 }

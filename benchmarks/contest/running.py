@@ -77,7 +77,7 @@ def run_trial(trial: Trial, encoder: Mapping[str, str], records: Records) -> dic
     contender = CONTENDERS[trial.setting["contender"]]
     with tempfile.TemporaryDirectory(prefix="contest-") as folder:
         order = {
-            "sample": str(trial.sample),
+            "sample": str(trial.sample.resolve()),
             "labels": list(trial.entrant.task.labels),
             "task": trial.entrant.task.name,
             "num_inputs": trial.entrant.task.num_inputs,
@@ -91,6 +91,7 @@ def run_trial(trial: Trial, encoder: Mapping[str, str], records: Records) -> dic
         path = Path(folder, "order.json")
         path.write_text(json.dumps(order, allow_nan=False), encoding="utf-8")
         words = [contender.python, "-m", f"benchmarks.contest.{contender.module}", path]
+        load = os.getloadavg()[0]
         cost = measured(words, ENVIRONMENT)
         answer = json.loads(Path(order["answer"]).read_text("utf-8"))
     predictions = answer.pop("predictions")
@@ -103,6 +104,7 @@ def run_trial(trial: Trial, encoder: Mapping[str, str], records: Records) -> dic
         "test_rows": len(labels),
         "cpu_seconds": round(cost.cpu, 2),
         "seconds": round(cost.wall, 2),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],  # before and after
         "found": answer,
         "machine": machine(contender.python),
     }
