@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
 }
 FAILURES = "failures.log"
+_running: set[subprocess.Popen] = set()
 
 
 class Cost(NamedTuple):
@@ -57,12 +58,9 @@ def measured(words: Sequence[str], environment: Mapping[str, str]) -> Cost:
             cwd=ROOT,
             env={**os.environ, **environment},
         )
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+        _running.add(process)
+        _, status, usage = os.wait4(process.pid, 0)
+        _running.discard(process)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.monotonic() - started
         if process.returncode != 0:
@@ -138,12 +136,14 @@ def run_all(
     to_do = [trial for trial in trials if trial.key not in done]
     print(f"{len(trials)} trials, {len(trials) - len(to_do)} of them done", flush=True)
     progress = Progress(len(to_do))
-    failed = []
+    failed, stopped = [], threading.Event()
 
     def run(trial: Trial) -> None:
         try:
             record = run_trial(trial, encoder, records)
         except Failed as error:
+            if stopped.is_set():
+                return
             failed.append(trial)
             with open(records.folder / FAILURES, "a", encoding="utf-8") as file:
                 file.write(f"{trial.name}: {error}\n\n")
@@ -156,8 +156,11 @@ def run_all(
         try:
             for _ in pool.map(run, to_do):
                 pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:  # Ctrl-C, or SIGTERM, which the trials have not received
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(_running):
+                process.terminate()
             raise
     if failed:
         print(f"{len(failed)} failed: {records.folder / FAILURES}", file=sys.stderr)
