@@ -1,7 +1,9 @@
 """Running trials, each in a process of its own whose CPU seconds are counted."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,6 +59,7 @@ def measured(words: Sequence[str], environment: Mapping[str, str]) -> Cost:
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env={**os.environ, **environment},
+            start_new_session=True,  # to be ended with all that it has started
         )
         _running.add(process)
         _, status, usage = os.wait4(process.pid, 0)
@@ -160,7 +163,8 @@ def run_all(
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in tuple(_running):
-                process.terminate()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
             raise
     if failed:
         print(f"{len(failed)} failed: {records.folder / FAILURES}", file=sys.stderr)
