@@ -10,7 +10,7 @@ from benchmarks.contest.contenders import CONTENDERS, SETFIT_ENVIRONMENT
 from benchmarks.contest.encoders import encoders
 from benchmarks.contest.outcomes import Outcomes
 from benchmarks.contest.own_data import own_entrant
-from benchmarks.contest.records import Records
+from benchmarks.contest.records import RESULTS, Records
 from benchmarks.contest.report import report
 from benchmarks.contest.running import run_all
 from benchmarks.contest.samples import Draw, Entrant
@@ -62,6 +62,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "thread (1)")  # fmt: skip
     add("--out", type=Path, default=Path("outputs/contest"), metavar="DIR", help="receives "
         "results.jsonl, predictions and samples (outputs/contest)")  # fmt: skip
+    add("--costs-from", type=Path, metavar="DIR", help="take CPU seconds from the trials in this "
+        "--out of another run, as of one sample on an idle machine")  # fmt: skip
     add("--only-report", action="store_true", help="run nothing, tell what is done")
     add("--quick", action="store_true", help="few small trials, to see that it works")
     add("--record", action="store_true", help=f"write {RESULT.name} in results/")
@@ -125,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, 1 where a trial failed, 2 for bad input)."""
     options = parse(argv)
     draws = draws_of(options)
+    if options.costs_from and not (options.costs_from / RESULTS).is_file():
+        raise FileNotFoundError(f"--costs-from {options.costs_from}: there is no {RESULTS} in it")
     for name in options.contenders:
         python = CONTENDERS[name].python
         if not options.only_report and not python.exists():
@@ -138,7 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed = run_all(trials, encoders(options.out), records, options.workers)
     words = sys.argv[1:] if argv is None else argv
     line = f"python -m {PROG} {shlex.join(words)}".strip()
-    text = report(Outcomes(trials, records), line, options.most_test)
+    apart = Records(options.costs_from) if options.costs_from else None
+    outcomes = Outcomes(trials, records, apart)
+    text = report(outcomes, line, options.most_test, costs_apart=apart is not None)
     print(f"\n{text}")
     if options.record:
         write_text(RESULT, f"# The contest\n\n{text}")

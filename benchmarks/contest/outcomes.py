@@ -26,13 +26,15 @@ class Outcomes:
     Args:
         trials: all that were asked for.
         records: what is done of them.
+        apart: a second run of some of them, from which costs are taken instead.
 
     Raises:
         ValueError: a file of predictions does not fit its test set.
     """
 
-    def __init__(self, trials: Sequence[Trial], records: Records):
+    def __init__(self, trials: Sequence[Trial], records: Records, apart: Records | None = None):
         done = records.read()
+        costs = apart.read() if apart else done
         self.trials = trials
         self.tasks = _distinct(trials, "task")
         self.sizes = _distinct(trials, "N")
@@ -41,8 +43,13 @@ class Outcomes:
             size: len({t.setting["sample"] for t in self._of(size)}) for size in self.sizes
         }
         self._found: dict[tuple, Outcome] = {}
+        self._costs: dict[tuple, list[float]] = {}
         tests: dict[Path, list[str]] = {}
         for trial in trials:
+            one = trial.setting
+            if trial.key in costs:
+                place = one["task"], one["N"], one["contender"]
+                self._costs.setdefault(place, []).append(costs[trial.key]["cpu_seconds"])
             if trial.key not in done:
                 continue
             if trial.sample not in tests:
@@ -55,7 +62,6 @@ class Outcomes:
                     f"{records.folder}: {len(predictions)} predictions of {trial.name}, whose test "
                     f"set has {len(labels)} rows; remove its line to run it again"
                 )
-            one = trial.setting
             self._found[one["task"], one["N"], one["contender"], one["sample"]] = Outcome(
                 done[trial.key], np.array(predictions) == np.array(labels)
             )
@@ -82,8 +88,7 @@ class Outcomes:
 
     def costs(self, task: str, size: int, contender: str) -> list[float]:
         """CPU seconds."""
-        found = self.of(task, size, contender).values()
-        return [one.record["cpu_seconds"] for one in found]
+        return self._costs.get((task, size, contender), [])
 
     def average(self, size: int, contender: str, of: str = "accuracies") -> float | None:
         """Mean over tasks of the mean over samples; None where a task has nothing yet."""

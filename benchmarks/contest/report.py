@@ -25,10 +25,17 @@ samples *and* test sentences (crossed random effects, Student's t with Satterthw
 freedom); the tasks are these, and drawn from nothing. An interval of several tasks or contenders \
 says nothing of how often one of many would leave 0 out by chance."""
 
+APART = (
+    "CPU seconds come from a second run of some of the trials, one after another on a machine that "
+    "did nothing else: a busy one makes them longer."
+)
 
-def report(outcomes: Outcomes, command: str, most_test: int) -> str:
+
+def report(outcomes: Outcomes, command: str, most_test: int, costs_apart: bool = False) -> str:
     """All of it, in Markdown."""
     parts = [f"`{command}`", ABOUT_ENCODER, NOTES.format(most=most_test, length=MAX_LENGTH)]
+    if costs_apart:
+        parts.append(APART)
     for size in outcomes.sizes:
         parts += [f"## N = {size}", *_of_size(outcomes, size)]
     parts += ["## Settings", _settings(outcomes), _made_on(outcomes)]
@@ -52,7 +59,8 @@ def _of_size(outcomes: Outcomes, size: int) -> list[str]:
             *_verdict(outcomes, size, others),
         ]
     rows = [_cost_row(outcomes, size, name) for name in names]
-    return [*parts, "CPU seconds of a trial:", markdown([*header, "ratio"], rows)]
+    said = "CPU seconds of a trial (mean); ratio: over those of the last line"
+    return [*parts, f"{said}:", markdown([*header, "ratio"], rows)]
 
 
 def _title(name: str) -> str:

@@ -7,10 +7,6 @@ import sys
 import tempfile
 from collections import Counter
 
-import setfit
-import torch
-from datasets import Dataset
-
 from benchmarks.contest.rows import Rows, read_order, read_rows, write_answer
 
 
@@ -37,6 +33,11 @@ def steps_allowed(rows: Rows, settings: dict) -> int:
 
 def main(path: str) -> None:
     """Train an epoch, or as many steps as are allowed, and predict."""
+    # Here, so that what stands above can be imported where there is no SetFit.
+    import setfit
+    import torch
+    from datasets import Dataset
+
     order = read_order(path)
     settings = order["settings"]
     torch.set_num_threads(1)
