@@ -5,6 +5,7 @@
 VENV := .venv
 PYTHON :=
 DEMO :=
+CONTEST :=
 
 RUN = "$(VENV)"/bin
 # By file: what the tests of a file share is made once, not once on each core.
@@ -12,7 +13,7 @@ RUN = "$(VENV)"/bin
 PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 # Hypothesis's profile ci draws the same examples each time; make test-slow draws others.
 
-.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench clean
+.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench contest clean
 
 help:
 	@echo "make demo               CE against CE+SCL on 3 few-shot samples (about 10 minutes with set-up)"
@@ -22,6 +23,7 @@ help:
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
 	@echo "make bench              speed and memory against stock fairseq, recorded (2 hours)"
+	@echo "make contest GLUE_DIR=DIR  beside SetFit and others, recorded (a day of one core); options: CONTEST=--help"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 
@@ -61,6 +63,11 @@ bench: setup
 	$(RUN)/python -m benchmarks.packed --record
 	$(RUN)/python -m benchmarks.packed_accuracy --record
 
+contest: setup
+	@scripts/setup_setfit.sh .venv-setfit "$(VENV)"
+	@$(RUN)/python -m benchmarks.contest $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") \
+		$(if $(YELP_DIR),--yelp-dir "$(YELP_DIR)") $(CONTEST)
+
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi
-	rm -rf .venvs outputs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venvs .venv-setfit outputs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

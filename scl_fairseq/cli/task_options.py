@@ -44,8 +44,13 @@ def add_task_options(parser: Parser, further: str = "") -> None:
         action="store_true",
         help="refuse malformed rows also in QQP, whose official files have some",
     )
+    add_custom_options(parser, f"--task {CUSTOM}")
+
+
+def add_custom_options(parser: Parser, title: str) -> None:
+    """Add how the tables of a task of one's own are read: ``CUSTOM_OPTIONS``."""
     custom = parser.add_argument_group(
-        f"--task {CUSTOM}",
+        title,
         "train, dev and perhaps test as .tsv, .csv or .jsonl (an object a line), perhaps packed\n"
         "(.tsv.gz), with a header or --columns; or, line by line, train.label, train.input0,\n"
         "train.input1, dev.label, ... A label of -1 in test says that there is none",
