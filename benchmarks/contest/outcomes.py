@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.contest.intervals import Difference, difference
 from benchmarks.contest.records import Records
 from benchmarks.contest.rows import read_rows
 from benchmarks.contest.trials import Trial
+from scl_fairseq.experiments.paired_difference import Difference, difference
 
 
 class Outcome(NamedTuple):

@@ -5,9 +5,9 @@ import os
 from collections.abc import Sequence
 
 from benchmarks.contest.contenders import CONTENDERS, MAX_LENGTH
-from benchmarks.contest.intervals import Difference
 from benchmarks.contest.outcomes import Outcomes
 from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
+from scl_fairseq.experiments.paired_difference import Difference
 from scl_fairseq.experiments.tables import NOTHING, markdown, mean_and_sd
 
 CHALLENGER = "scl"

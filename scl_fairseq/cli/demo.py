@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.task_options import positive
 
 PROG = "make demo"
 
@@ -14,30 +15,31 @@ def _parser() -> Parser:
     parser = Parser(
         PROG,
         "Fine-tune a small pre-trained encoder with cross-entropy (CE) and with CE+SCL on\n"
-        "the same few-shot samples, evaluate both through fairseq's hub interface, and compare.",
-        'make demo GLUE_DIR=glue DEMO="--num-examples 20 --num-samples 2"',
+        "the same few-shot samples, and set both beside classifiers that train no encoder.",
+        'make demo GLUE_DIR=glue DEMO="--num-examples 20 --num-samples 4"',
     )
     parser.add_argument(
         "--glue-dir", type=Path, metavar="DIR", help="use SST-2 from DIR/SST-2 (default: synthetic)"
     )
     parser.add_argument(
         "--num-examples",
-        type=int,
+        type=positive,
         default=100,
         metavar="N",
-        help="labelled sentences in a sample (100; at 20 this encoder stays near chance)",
+        help="labelled sentences in a sample (100)",
     )
     parser.add_argument(
-        "--num-samples", type=int, default=3, metavar="K", help="training samples (3)"
+        "--num-samples", type=positive, default=8, metavar="K", help="training samples (8)"
     )
-    parser.add_argument("--epochs", type=int, default=30, help="epochs of each training (30)")
+    parser.add_argument("--epochs", type=positive, help="of each training (by recipe)")
+    parser.add_argument("--scl-lambda", type=float, metavar="L", help="weight of SCL (by recipe)")
     parser.add_argument(
-        "--scl-lambda", type=float, default=0.9, metavar="L", help="weight of SCL (0.9)"
-    )
-    parser.add_argument(
-        "--scl-temperature", type=float, default=0.3, metavar="TAU", help="temperature (0.3)"
+        "--scl-temperature", type=float, metavar="TAU", help="temperature (by recipe)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the draw and the trainings (1)")
+    parser.add_argument(
+        "--workers", type=positive, metavar="W", help="trainings side by side (one a core or GPU)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -52,17 +54,15 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, 1 where a training failed, 2 for bad input)."""
     options = _parser().parse_args(argv)
-    for name in ("num_examples", "num_samples", "epochs"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    if not 0 < options.scl_lambda < 1 or not options.scl_temperature > 0:
+    is_lambda = options.scl_lambda is None or 0 < options.scl_lambda < 1
+    if not is_lambda or not (options.scl_temperature is None or options.scl_temperature > 0):
         raise ValueError(
             "--scl-lambda must be greater than 0 and below 1, which would leave the classifier "
             "untrained, and --scl-temperature greater than 0"
         )
 
-    from scl_fairseq.experiments.demo import run_demo
-    from scl_fairseq.experiments.demo_runs import DemoSettings
+    from scl_fairseq.demo.demo import run_demo
+    from scl_fairseq.demo.settings import DemoSettings
     from scl_fairseq.experiments.training import TrainingError
 
     # fairseq logs the whole configuration for each model that it loads, and turns on debugging logs

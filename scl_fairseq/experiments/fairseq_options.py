@@ -64,6 +64,7 @@ def _refusal(arguments: Sequence[str]) -> str | None:
     from fairseq import options
 
     said = io.StringIO()
+    before = logging.root.manager.disable
     logging.disable(logging.INFO)  # fairseq announces what it imports
     try:
         with contextlib.redirect_stderr(said):
@@ -76,5 +77,5 @@ def _refusal(arguments: Sequence[str]) -> str | None:
     except Exception as error:  # fairseq evaluates lists of numbers as Python
         return f"fairseq cannot read it ({type(error).__name__}: {one_line(error)})"
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
     return None

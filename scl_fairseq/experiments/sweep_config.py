@@ -111,7 +111,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> SweepConfig:
         raise ValueError(f"{path}: expected keys and values ({', '.join(_KEYS)})")
     for change in changes:
         _change(values, change)
-    return _checked(values, str(path))
+    return config_of(values, str(path))
 
 
 def _change(values: dict[str, Any], change: str) -> None:
@@ -137,7 +137,17 @@ def _change(values: dict[str, Any], change: str) -> None:
         table[rest] = value
 
 
-def _checked(values: dict[str, Any], source: str) -> SweepConfig:
+def config_of(values: dict[str, Any], source: str) -> SweepConfig:
+    """Check a configuration's values.
+
+    Args:
+        values: as the file has them.
+        source: the file, for messages.
+
+    Raises:
+        ValueError: they are malformed.
+    """
+
     def fail(key: str, message: str) -> None:
         raise ValueError(f"{source}: {key}: {message}")
 

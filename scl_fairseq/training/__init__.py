@@ -1,0 +1,1 @@
+"""From a table of texts to a training that is right: what to train with."""

@@ -1,0 +1,78 @@
+"""What to fine-tune with, by how many examples there are: one table, and what it rests on.
+
+The demo, ``benchmarks.contest`` and ``examples/embedded`` train as it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scl_fairseq.experiments.settings import Value
+
+WARMUP_RATIO = 0.06
+LOSSES = CE, SCL = ("CE", "CE+SCL")
+# Of every recipe: computes no padding, and the optimizer at a fraction of the time of fairseq's.
+COMMON: dict[str, Value] = {
+    "batch-size": 16,
+    "required-batch-size-multiple": 1,
+    "num-workers": 0,
+    "scl-packed": True,
+    "optimizer": "fused_adamw",
+    "adam-betas": "(0.9,0.98)",
+    "adam-eps": 1e-6,
+    "weight-decay": 0.1,
+    "lr-scheduler": "polynomial_decay",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a fine-tuning.
+
+    Attributes:
+        most: examples up to which it is meant.
+        epochs: of the training.
+        validate_every: epochs; the best of them is kept, by accuracy.
+        lr: highest learning rate.
+        scl_lambda: weight of SCL.
+        scl_temperature: tau of it.
+    """
+
+    most: float
+    epochs: int
+    validate_every: int
+    lr: float
+    scl_lambda: float
+    scl_temperature: float
+
+    def options(self, loss: str, pooling: str) -> dict[str, Value]:
+        """Options of ``fairseq-train`` by name.
+
+        Args:
+            loss: ``CE`` or ``CE+SCL``.
+            pooling: what the encoder was trained to be read by, ``mean`` or ``cls``.
+        """
+        term: dict[str, Value] = {"scl-lambda": 0}
+        if loss == SCL:
+            term = {"scl-lambda": self.scl_lambda, "scl-temperature": self.scl_temperature}
+        return {
+            **COMMON,
+            **term,
+            "head-pooling": pooling,
+            "lr": self.lr,
+            "max-epoch": self.epochs,
+            "validate-interval": self.validate_every,
+            "save-interval": self.validate_every,
+        }
+
+
+RECIPES = (
+    Recipe(50, epochs=30, validate_every=6, lr=1e-4, scl_lambda=0.9, scl_temperature=0.3),
+    Recipe(300, epochs=10, validate_every=2, lr=1e-4, scl_lambda=0.9, scl_temperature=0.3),
+    Recipe(float("inf"), epochs=3, validate_every=1, lr=1e-4, scl_lambda=0.5, scl_temperature=0.3),
+)
+
+
+def recipe_for(num_examples: int) -> Recipe:
+    """The recipe for a number of training examples."""
+    return next(recipe for recipe in RECIPES if num_examples <= recipe.most)
