@@ -7,7 +7,7 @@ import sys
 
 
 def register() -> None:
-    """Register criterions and encodings with the imported fairseq; repeated calls do nothing."""
+    """Register all with the imported fairseq; repeated calls do nothing."""
     import fairseq
 
     import scl_fairseq
@@ -28,6 +28,7 @@ def register() -> None:
         simcse,
         supcon,
     )
+    from scl_fairseq.optim import fused_adamw, places  # noqa: F401
     from scl_fairseq.tasks import sentence_embedding, training_checks  # noqa: F401
     from scl_fairseq.text import fairseq_bpe
 
@@ -37,6 +38,7 @@ def register() -> None:
     companions.install()
     data_folder.install()
     training_state.install()
+    places.install()
     head_training.install()
     training_heads.install()
     training_checks.install()

@@ -26,6 +26,7 @@ ARROWS = {
     "metrics": {"refusals"},
     "distributed": set(),
     "models": {"products"},
+    "optim": {"losses", "distributed"},
     "criterions": {"losses", "distributed", "metrics", "models", "text", *BASE},
     "tasks": {"text", *BASE},
     "text": BASE,
@@ -34,13 +35,14 @@ ARROWS = {
     "inference": {"text", "data", "checkpoints", "metrics", "models", *BASE},
     "experiments": {"inference", "text", "data", "checkpoints", *BASE},
     "cli": {"experiments", "inference", "text", "data", "checkpoints", "metrics", *BASE},
-    "plugin": {"criterions", "tasks", "text", "checkpoints"},
+    "plugin": {"criterions", "optim", "tasks", "text", "checkpoints"},
     "__init__": {"plugin", "inference"},
 }
 MAY_IMPORT_FAIRSEQ = {
     "criterions",
     "tasks",
     "models",
+    "optim",
     "checkpoints",
     "inference",
     "plugin",
@@ -100,7 +102,8 @@ def test_losses_and_gather_import_torch_alone():
 CHECK = (
     "from fairseq.criterions import CRITERION_REGISTRY as c; "
     "from fairseq.data.encoders import BPE_REGISTRY as b; "
-    "assert 'sentence_prediction_scl' in c and 'wordpiece' in b"
+    "from fairseq.optim import OPTIMIZER_REGISTRY as o; "
+    "assert 'sentence_prediction_scl' in c and 'wordpiece' in b and 'fused_adamw' in o"
 )
 
 
@@ -111,6 +114,7 @@ CHECK = (
         "import fairseq; import scl_fairseq",
         "import scl_fairseq.losses; import fairseq.criterions",
         "import scl_fairseq.criterions.sentence_prediction_scl",
+        "import scl_fairseq.optim.fused_adamw",
         "import scl_fairseq.inference.hub; from fairseq import options",
     ],
 )
