@@ -141,7 +141,7 @@ def serve(fd: int) -> None:
     from scl_fairseq.experiments import warm_training  # noqa: F401 (what workers find imported)
 
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # a collection in a copy would copy all that it looks at
     with socket.socket(fileno=fd) as connection:
         while True:
             message, fds, _, _ = socket.recv_fds(connection, LONGEST, 3)
