@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         f"python -m {PROG} --record",
     )
     add = parser.add_argument
-    add("--tasks", nargs="+", choices=("SST-2", "RTE"), default=["SST-2", "RTE"])
+    add("--tasks", nargs="+", choices=("SST-2", "RTE"), default=["SST-2"])
     add("--samples", type=positive, default=3, help="few-shot samples of each task (3)")
     add("--num-examples", nargs="+", type=positive, default=[20, 100], metavar="N")
     add("--epochs", type=positive, default=10, help="of each trial (10)")
@@ -63,9 +63,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--validations",
         nargs="+",
         type=positive,
-        default=[10, 2],
+        default=[10, 1],
         metavar="V",
-        help="how often a trial is validated, in equal steps, the last at its end (10 and 2)",
+        help="how often a trial is validated, in equal steps, the last at its end (10 and 1)",
     )
     add("--repetitions", type=positive, default=3, metavar="R", help="of each comparison (3)")
     add("--options", type=json.loads, default={}, help="of fairseq-train, as JSON, over the others")

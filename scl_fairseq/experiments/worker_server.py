@@ -138,8 +138,12 @@ class Copy:
 
 def serve(fd: int) -> None:
     """Be the server at the other end of a connection, until it is closed."""
+    import torch
+
     from scl_fairseq.experiments import warm_training  # noqa: F401 (what workers find imported)
 
+    # The first optimizer imports for a second. No gradient here: autograd does not survive copying.
+    torch.optim.SGD([torch.zeros(1)], lr=1.0)
     gc.collect()
     gc.freeze()  # a collection in a copy would copy all that it looks at
     with socket.socket(fileno=fd) as connection:
