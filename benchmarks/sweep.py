@@ -2,27 +2,32 @@
 
     .venv/bin/python -m benchmarks.sweep --quick        or        ... --help
 
-Both run the same trials of the embedded encoder with as many processes and threads: CE and CE+SCL
-on few-shot samples of SST-2 and RTE, validated after every epoch. The loop runs, for each trial,
-the ``fairseq-train`` that the sweep has recorded (it writes a checkpoint, without optimizer state,
-only when validation accuracy is the best so far), then a process that loads this checkpoint and
-predicts the test set. Task by task the two take turns. At the end every validation accuracy and
-every prediction of the two are compared. Prints a table and, with ``--record``, writes it to
+Both run the same trials of the embedded encoder with the same options, as many processes and
+threads: CE and CE+SCL on few-shot samples. The loop runs, for each trial, the ``fairseq-train``
+that the sweep has recorded (it writes a checkpoint, without optimizer state, only when validation
+accuracy is the best so far), then a process that loads this checkpoint and predicts the test set.
+For each size, number of validations and task the two take turns. Every validation accuracy and
+every prediction of the two are compared. Ratios are given in CPU seconds, which other work on the
+machine disturbs less, and in wall time. Prints a table and, with ``--record``, writes it to
 ``benchmarks/results/sweep.md`` with machine and versions.
 """
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
+import resource
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.few_shot_samples import SHARED, write_binarised_samples
@@ -35,8 +40,11 @@ from scl_fairseq.files import write_text
 
 PROG = "benchmarks.sweep"
 RESULT = Path(__file__).parent / "results" / "sweep.md"
-MIN_RATIO = 3
-QUICK = {"epochs": 2, "samples": 1, "tasks": ["SST-2"]}
+MIN_RATIO, TARGET_SIZE = 3, 20
+QUICK = {
+    **{"epochs": 2, "samples": 1, "tasks": ["SST-2"]},
+    **{"num_examples": [20], "validations": [2], "repetitions": 1},
+}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,10 +55,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         f"python -m {PROG} --record",
     )
     add = parser.add_argument
-    add("--tasks", nargs="+", choices=("SST-2", "RTE"), default=["SST-2", "RTE"])
+    add("--tasks", nargs="+", choices=("SST-2", "RTE"), default=["SST-2"])
     add("--samples", type=positive, default=3, help="few-shot samples of each task (3)")
-    add("--num-examples", type=positive, default=20, help="training sentences (20)")
-    add("--epochs", type=positive, default=30, help="of each trial (30)")
+    add("--num-examples", nargs="+", type=positive, default=[20, 100], metavar="N")
+    add("--epochs", type=positive, default=10, help="of each trial (10)")
+    add(
+        "--validations",
+        nargs="+",
+        type=positive,
+        default=[10, 1],
+        metavar="V",
+        help="how often a trial is validated, in equal steps, the last at its end (10 and 1)",
+    )
+    add("--repetitions", type=positive, default=3, metavar="R", help="of each comparison (3)")
+    add("--options", type=json.loads, default={}, help="of fairseq-train, as JSON, over the others")
     add("--workers", type=positive, default=os.cpu_count(), help="processes (all cores)")
     add("--threads", type=positive, default=1, help="of each process (1)")
     add("--glue-dir", type=Path, default=SHARED, help="holds SST-2/ and RTE/")
@@ -58,20 +76,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--record", action="store_true", help=f"write {RESULT.name} in results/")
     if parser.parse_known_args(argv)[0].quick:
         parser.set_defaults(**QUICK)
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for count in options.validations:
+        if options.epochs % count:
+            parser.error(f"--validations {count}: does not divide the {options.epochs} epochs")
+    return options
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> Path:
-    """Samples, encoder and binarised data; returns the configuration of the sweep."""
+def prepare(options: argparse.Namespace, folder: Path, size: int) -> Path:
+    """Samples of a size, encoder and binarised data; returns the configuration of the sweep."""
     convert_encoder(folder / "encoder")
     for name in options.tasks:
         write_binarised_samples(
-            name,
-            options.glue_dir,
-            folder,
-            folder / "encoder",
-            options.num_examples,
-            options.samples,
+            name, options.glue_dir, folder, folder / "encoder", size, options.samples
         )
     config = folder / "sweep.yaml"
     values = {
@@ -84,28 +101,51 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
             "scl-lambda": [0, 0.9],
         },
         "options": {
+            "head-pooling": "mean",
+            "scl-packed": True,
             "scl-temperature": 0.3,
             "seed": 1,
             "batch-size": 16,
-            "lr": 5e-5,
+            "lr": 1e-4,
             "max-epoch": options.epochs,
+            "optimizer": "fused_adamw",
             "weight-decay": 0.1,
-            "adam-betas": "(0.9,0.98)",
-            "adam-eps": 1e-6,
+            **options.options,
         },
     }
     write_text(config, json.dumps(values, allow_nan=False))  # JSON is YAML
     return config
 
 
-def run_sweep(options: argparse.Namespace, config: Path, out: Path, task: str) -> float:
-    """Seconds of the trials of a task, by scl-sweep."""
-    started = time.monotonic()
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of some trials.
+
+    Attributes:
+        wall: on the clock.
+        cpu: of all processes, system time included.
+    """
+
+    wall: float
+    cpu: float
+
+
+def timed(work: Callable[[], None]) -> Cost:
+    """What child processes cost that ``work`` starts and waits for."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    work()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(time.monotonic() - started, cpu)
+
+
+def run_sweep(options: argparse.Namespace, config: Path, out: Path, changes: Sequence[str]) -> None:
+    """Trials by scl-sweep."""
     done = subprocess.run(
         [
             *[sys.executable, "-m", "scl_fairseq.cli.sweep", config, "--out", out, "--cpu"],
             *["--workers", str(options.workers), "--threads", str(options.threads)],
-            *["--set", f"grid.task=[{task}]"],
+            *(word for change in changes for word in ("--set", change)),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -114,21 +154,18 @@ def run_sweep(options: argparse.Namespace, config: Path, out: Path, task: str) -
     )
     if done.returncode != 0:
         raise Failed(done.stderr[-2000:])
-    return time.monotonic() - started
 
 
-def run_loop(options: argparse.Namespace, folder: Path, records: Sequence[dict]) -> float:
-    """Seconds of the same trials as a loop; leaves ``train.log`` and ``predictions`` of each."""
-    started = time.monotonic()
+def run_loop(options: argparse.Namespace, folder: Path, loop: Path, records: list[dict]) -> None:
+    """The same trials as a loop; leaves ``train.log`` and ``predictions`` of each in ``loop``."""
     with ThreadPoolExecutor(options.workers) as pool:
-        for _ in pool.map(lambda record: run_trial(options, folder, record), records):
+        for _ in pool.map(lambda record: run_trial(options, folder, loop, record), records):
             pass
-    return time.monotonic() - started
 
 
-def run_trial(options: argparse.Namespace, folder: Path, record: dict) -> None:
+def run_trial(options: argparse.Namespace, folder: Path, loop: Path, record: dict) -> None:
     """One turn of the loop."""
-    place = folder / "loop" / record["trial"]
+    place = loop / record["trial"]
     place.mkdir(parents=True)
     arguments = shlex.split(record["command"])[1:]
     arguments[arguments.index("--save-dir") + 1] = str(place)
@@ -148,9 +185,9 @@ def run_trial(options: argparse.Namespace, folder: Path, record: dict) -> None:
             raise Failed(f"{step[0]} failed:\n{(place / name).read_text('utf-8')[-2000:]}")
 
 
-def compare(folder: Path, out: Path, record: dict) -> tuple[int, int, int, int]:
+def compare(loop: Path, out: Path, record: dict) -> tuple[int, int, int, int]:
     """Equal and all validation accuracies, equal and all predictions of a trial."""
-    place = folder / "loop" / record["trial"]
+    place = loop / record["trial"]
     logged = [
         float(json.loads(line.partition("| INFO | valid | ")[2])["valid_accuracy"])
         for line in (place / "train.log").read_text("utf-8").splitlines()
@@ -170,55 +207,103 @@ def compare(folder: Path, out: Path, record: dict) -> tuple[int, int, int, int]:
     )
 
 
-def measure(options: argparse.Namespace, folder: Path) -> tuple[list[list[str]], str]:
-    """Rows of the table, and a sentence about what was equal."""
-    config = prepare(options, folder)
-    table, totals, seconds = [], [0, 0, 0, 0], [0.0, 0.0]
-    trials = 0
-    for task in options.tasks:
-        out = folder / "sweep" / task
-        swept = run_sweep(options, config, out, task)
+@dataclass(frozen=True)
+class Comparison:
+    """Some trials by both sides: what they cost, and what was equal (see ``compare``)."""
+
+    trials: int
+    looped: Cost
+    swept: Cost
+    equal: tuple[int, int, int, int]
+
+
+def one_comparison(
+    options: argparse.Namespace, folder: Path, config: Path, changes: Sequence[str]
+) -> Comparison:
+    """Both sides, one after the other."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        out, loop = Path(place) / "sweep", Path(place) / "loop"
+        swept = timed(lambda: run_sweep(options, config, out, changes))
         lines = (out / "results.jsonl").read_text("utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-        looped = run_loop(options, folder, records)
-        for record in records:
-            totals = [a + b for a, b in zip(totals, compare(folder, out, record), strict=True)]
-        table.append(row(task, len(records), looped, swept))
-        seconds = [seconds[0] + looped, seconds[1] + swept]
-        trials += len(records)
-        print(markdown(HEADER, table), flush=True)
-    if len(options.tasks) > 1:
-        table.append(row("together", trials, *seconds))
-    epochs, all_epochs, examples, all_examples = totals
-    return table, (
-        f"Equal to the loop's: {epochs} of {all_epochs} validation accuracies, {examples} of "
-        f"{all_examples} predictions for test sentences."
-    )
+        looped = timed(lambda: run_loop(options, folder, loop, records))
+        found = [compare(loop, out, record) for record in records]
+    return Comparison(len(records), looped, swept, tuple(map(sum, zip(*found, strict=True))))
 
 
-HEADER = ["task", "trials", "loop, trials/h", "scl-sweep, trials/h", "ratio", "target"]
+def measure(
+    options: argparse.Namespace, folder: Path
+) -> Iterator[tuple[int, int, str, list[Comparison]]]:
+    """Size, number of validations, task, and the repetitions of their comparison."""
+    for size in options.num_examples:
+        place = folder / str(size)
+        config = prepare(options, place, size)
+        for count, task in itertools.product(options.validations, options.tasks):
+            interval = options.epochs // count
+            changes = (f'grid.task=["{task}"]', f"options.validate-interval={interval}")
+            found = [
+                one_comparison(options, place, config, changes) for _ in range(options.repetitions)
+            ]
+            yield size, count, task, found
 
 
-def row(name: str, trials: int, looped: float, swept: float) -> list[str]:
-    """A line of the table."""
-    hourly = [f"{3600 * trials / seconds:.1f}" for seconds in (looped, swept)]
-    return [name, str(trials), *hourly, f"{looped / swept:.2f}", f"≥ {MIN_RATIO}"]
+HEADER = [
+    *["N", "validations", "task", "trials"],
+    *["loop, CPU s a trial", "scl-sweep, CPU s a trial", "ratio"],
+    *["loop, trials/h", "scl-sweep, trials/h", "ratio", "target"],
+]
+
+
+def row(size: int, count: int, task: str, found: Sequence[Comparison]) -> list[str]:
+    """A line of the table: medians of the repetitions, and the spread of their ratios."""
+    trials = found[0].trials
+    target = f"≥ {MIN_RATIO}" if size == TARGET_SIZE else ""
+    seconds = [(one.looped.cpu / trials, one.swept.cpu / trials) for one in found]
+    hourly = [(3600 * trials / one.looped.wall, 3600 * trials / one.swept.wall) for one in found]
+    return [
+        *[str(size), str(count), task, str(trials)],
+        *[*_medians(seconds), _spread([looped / swept for looped, swept in seconds])],
+        *[*_medians(hourly), _spread([swept / looped for looped, swept in hourly])],
+        target,
+    ]
+
+
+def _medians(pairs: Sequence[tuple[float, float]]) -> list[str]:
+    return [f"{statistics.median(column):.1f}" for column in zip(*pairs, strict=True)]
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    """The median, and where there are several the least and the greatest."""
+    ends = f" ({min(ratios):.2f}–{max(ratios):.2f})" if len(ratios) > 1 else ""
+    return f"{statistics.median(ratios):.2f}{ends}"
 
 
 @command(PROG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     options = parse(argv)
+    table, equal = [], (0, 0, 0, 0)
     with tempfile.TemporaryDirectory() as folder:
-        table, equal = measure(options, Path(folder))
+        for *labels, found in measure(options, Path(folder)):
+            table.append(row(*labels, found))
+            equal = tuple(map(sum, zip(equal, *(one.equal for one in found), strict=True)))
+            print(markdown(HEADER, table), flush=True)
+    epochs, all_epochs, examples, all_examples = equal
     name = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq"
+    further = f", `{json.dumps(options.options)}`" if options.options else ""
     text = (
         f"`python -m {PROG} --record`\n\n"
-        f"Trials of the embedded encoder: N = {options.num_examples}, {options.samples} samples, "
-        f"CE and CE+SCL, {options.epochs} epochs, validation after each, batch 16; "
-        f"{options.workers} processes of {options.threads} thread each on both sides. One "
-        "repetition, the two taking turns task by task.\n\n"
-        f"{markdown(HEADER, table)}\n\n{equal}\n\n"
+        f"Trials of the embedded encoder: {options.samples} samples, CE and CE+SCL, "
+        f"{options.epochs} epochs of batches of 16, head on the mean, learning rate 1e-4, "
+        f"`--scl-packed` and `--optimizer fused_adamw`{further}, the same on both sides; "
+        f"{options.workers} processes of {options.threads} thread each. A trial is validated on a "
+        "whole validation set as often as the table says, and its best epoch on a whole test set "
+        "(436 sentences each of SST-2, 139 and 138 pairs of RTE). CPU seconds are of all "
+        f"processes, start-up included. Repetitions: {options.repetitions}, the two sides taking "
+        "turns; of several the medians, with the spread of the ratios.\n\n"
+        f"{markdown(HEADER, table)}\n\n"
+        f"Equal to the loop's: {epochs} of {all_epochs} validation accuracies, {examples} of "
+        f"{all_examples} predictions for test sentences.\n\n"
         f"CPU ({platform.machine()}), {os.cpu_count()} cores; torch "
         f"{importlib.metadata.version('torch')}, {name} {importlib.metadata.version(name)}, Python "
         f"{platform.python_version()}.\n"

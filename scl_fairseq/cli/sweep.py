@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
+
+if TYPE_CHECKING:
+    from scl_fairseq.experiments.sweep_config import SweepConfig
+    from scl_fairseq.experiments.worker_server import WorkerServer
 
 PROG = "scl-sweep"
 SOME_FAILED = 1
@@ -100,12 +106,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     config = read_config(options.config, options.changes)
 
+    on_cpu, runner, server = _runner(options)
+    with server or contextlib.nullcontext():
+        if server is not None and not options.dry_run:
+            server.begin()  # it imports while this process does
+        return _run(options, config, on_cpu, runner)
+
+
+def _run(options: argparse.Namespace, config: SweepConfig, on_cpu: bool, runner: Callable) -> int:
     from scl_fairseq.experiments.sweep import commands, plan, run_sweep
     from scl_fairseq.experiments.sweep_display import SweepDisplay
 
     # fairseq's import sends everything to standard output; scl-convert shows its notes.
     logging.getLogger("scl_fairseq").setLevel(logging.WARNING)
-    on_cpu, runner = _runner(options)
     planned = plan(config, on_cpu)
     if options.dry_run:
         for trial in planned.trials:
@@ -136,8 +149,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--hours must be greater than 0, got {options.hours}")
 
 
-def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
-    """Whether trials run on a CPU, and what runs them."""
+def _runner(options: argparse.Namespace) -> tuple[bool, Callable, WorkerServer | None]:
+    """Whether trials run on a CPU, what runs them, and what workers are copies of."""
     from scl_fairseq.experiments.worker_pool import make_slots, run_tasks, visible_gpus
 
     if options.cluster is not None:
@@ -156,10 +169,11 @@ def _runner(options: argparse.Namespace) -> tuple[bool, Callable]:
             workers=options.workers,
             threads=options.threads,
         )
-        return resources.gpus == 0, resources.run_tasks
+        return resources.gpus == 0, resources.run_tasks, None
     gpus = [] if options.cpu else visible_gpus(_count_gpus())
     slots = make_slots(gpus, _cores(), options.workers, options.threads)
-    return not gpus, lambda tasks, on_event: run_tasks(tasks, slots, on_event)
+    server = slots[0].server()
+    return not gpus, lambda tasks, on_event: run_tasks(tasks, slots, on_event, server), server
 
 
 def _count_gpus() -> int:

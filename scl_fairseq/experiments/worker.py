@@ -8,6 +8,7 @@ standard input ends, its sweep is gone, and it ends at once, whatever it is doin
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -42,6 +43,7 @@ def main() -> int:
     # Only now: the imports take seconds, in which the sweep may already be gone.
     from scl_fairseq.experiments.warm_training import WarmTraining
 
+    gc.freeze()  # what is imported stays: each trial's collection need not look at it
     current = {"trial": ""}
     training = WarmTraining(lambda epoch: _say(events, event=EPOCH, epoch=epoch, **current))
     while True:

@@ -19,6 +19,7 @@ from typing import Any
 from scl_fairseq import utf8
 from scl_fairseq.experiments import worker
 from scl_fairseq.experiments.own_package import python_code
+from scl_fairseq.experiments.worker_server import Copy, WorkerServer
 
 WORKER = "from scl_fairseq.experiments.worker import main; sys.exit(main())"
 
@@ -44,6 +45,11 @@ class Slot:
             "TOKENIZERS_PARALLELISM": "false",
         }
 
+    def server(self) -> WorkerServer | None:
+        """What its workers, and those of slots like it, can be copies of."""
+        is_copied = self.gpu is None and self.threads == 1 and hasattr(os, "fork")
+        return WorkerServer(self.environment()) if is_copied else None
+
 
 def visible_gpus(count: int) -> list[str]:
     """Names of the first GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
@@ -64,14 +70,16 @@ def run_tasks(
     tasks: Sequence[Mapping[str, Any]],
     slots: Sequence[Slot],
     on_event: Callable[[Mapping[str, Any]], None],
+    server: WorkerServer | None = None,
 ) -> None:
     """Run every task, each once, as soon as a slot is free.
 
     Args:
         tasks: for ``worker``; each has its own ``trial``.
-        slots: one process in each. A process that dies is replaced for the next task.
+        slots: one process in each, all alike. A process that dies is replaced for the next task.
         on_event: is told, in this thread, of every event of the workers. A task ends with ``done``
             or ``failed``.
+        server: of the slots, where it has begun before; it is ended at the end.
 
     Raises:
         Whatever ``on_event`` raises, and KeyboardInterrupt; no worker is left behind then.
@@ -79,7 +87,10 @@ def run_tasks(
     waiting, lock = deque(tasks), threading.Lock()
     events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(slot)) for slot in slots[: len(tasks)]]
+        server = server or slots[0].server()
+        if server is not None:
+            stack.enter_context(server)
+        workers = [stack.enter_context(_Worker(slot, server)) for slot in slots[: len(tasks)]]
 
         def serve(own: _Worker) -> None:
             while True:
@@ -102,9 +113,9 @@ def run_tasks(
 class _Worker:
     """A slot's process, started when there is something to do."""
 
-    def __init__(self, slot: Slot):
-        self._slot = slot
-        self._process: subprocess.Popen | None = None
+    def __init__(self, slot: Slot, server: WorkerServer | None):
+        self._slot, self._server = slot, server
+        self._process: subprocess.Popen | Copy | None = None
         self._is_closed = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
 
@@ -145,6 +156,9 @@ class _Worker:
     def _start(self) -> None:
         if self._is_closed:
             raise OSError("the sweep has ended")
+        if self._server is not None:
+            self._process = self._server.start(self._complaints)
+            return
         self._process = subprocess.Popen(
             [sys.executable, "-c", python_code(WORKER)],
             stdin=subprocess.PIPE,

@@ -177,16 +177,16 @@ def test_restarting_runs_nothing_twice(whole):
 
 
 def test_killed_at_any_moment_every_trial_is_there_once(config, tmp_path):
-    """The sweep or a worker is killed, at three random moments, and the sweep is started again."""
+    """The sweep, a worker or their server is killed at three random moments, then begun again."""
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     path, out = config(), tmp_path / "out"
     for attempt in range(3):
         process = sweep(path, "--out", out, "--workers", 2, "--threads", 1)
         time.sleep(chance.uniform(2, 14))
-        target = process.pid if attempt % 2 == 0 else _a_worker(process.pid)
-        if target is not None:
-            os.kill(target, signal.SIGKILL)
+        targets = [process.pid] if attempt % 2 == 0 else _workers(process.pid)
+        if targets:
+            os.kill(chance.choice(targets), signal.SIGKILL)
         process.communicate()
     finished(path, "--out", out, "--workers", 2, "--threads", 1)
     found = [record["trial"] for record in results(out)]
@@ -198,7 +198,9 @@ def test_killed_at_any_moment_every_trial_is_there_once(config, tmp_path):
         assert record["test_accuracy"] == pytest.approx(100 * right / len(rows))
 
 
-def _a_worker(parent):
+def _workers(parent):
+    """A sweep's workers, or a server and the workers that are its copies."""
+    found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             text = status.read_text()
@@ -206,23 +208,25 @@ def _a_worker(parent):
         except OSError:
             continue
         if f"PPid:\t{parent}\n" in text and b"experiments.worker" in command:
-            return int(status.parent.name)
-    return None
+            number = int(status.parent.name)
+            found += [number, *_workers(number)]
+    return found
 
 
-def test_no_worker_outlives_a_killed_sweep(config, tmp_path):
-    process = sweep(config(options={"max-epoch": 500}), "--out", tmp_path / "out")
-    workers = []
+@pytest.mark.parametrize("copied", [False, True])
+def test_no_worker_outlives_a_killed_sweep(config, tmp_path, copied):
+    how = ["--workers", 2, "--threads", 1 if copied else 2]
+    process = sweep(config(options={"max-epoch": 500}), "--out", tmp_path / "out", *how)
     deadline = time.monotonic() + 600
-    while not workers and time.monotonic() < deadline:
-        found = _a_worker(process.pid)
-        workers = [found] if found else []
+    wanted = 3 if copied else 2  # a server and its copies
+    while len(workers := _workers(process.pid)) < wanted and time.monotonic() < deadline:
         time.sleep(0.2)
+    assert len(workers) == wanted
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    while Path(f"/proc/{workers[0]}").exists() and time.monotonic() < deadline:
+    while any(Path(f"/proc/{one}").exists() for one in workers) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not Path(f"/proc/{workers[0]}").exists()
+    assert not any(Path(f"/proc/{one}").exists() for one in workers)
 
 
 def test_a_torn_line_is_run_again_and_the_rest_is_kept(whole, tmp_path):
