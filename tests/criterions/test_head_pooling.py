@@ -53,7 +53,8 @@ def gradients(built, loss):
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
-WAYS = {"": [], "chunks": ["--scl-chunk-size", 3], "packed": ["--scl-packed"]}
+PACKED = "--scl-packed"  # not with BART
+WAYS = {"": [], "chunks": ["--scl-chunk-size", 3], "packed": [PACKED]}
 WAYS["packed chunks"] = [*WAYS["chunks"], *WAYS["packed"]]
 
 
@@ -62,9 +63,9 @@ WAYS["packed chunks"] = [*WAYS["chunks"], *WAYS["packed"]]
 def test_loss_and_gradients_are_those_of_a_loop(tiny, arch, kind):
     flags = ["--scl-lambda", 0.7, "--scl-temperature", 0.2, "--scl-embedding", kind]
     reference = None
-    for name, way in WAYS.items():
-        if arch == "bart_base" and "packed" in name:
-            continue
+    ways = WAYS if kind == "head" else ("", "packed chunks")
+    for name in ways:
+        way = WAYS[name] if arch != "bart_base" else [one for one in WAYS[name] if one != PACKED]
         built = build(tiny, arch, *flags, *way)
         if reference is None:
             reference = by_loop(built, kind)
@@ -96,7 +97,7 @@ def test_frozen_it_is_a_linear_map_of_the_mean(tiny, arch, kind):
     built.model.encoder.register_forward_hook(lambda *_: encoded.append(1))
     for is_training in (True, False, True):
         loss, _, log = built.criterion(built.model.train(is_training), built.batch)
-        torch.testing.assert_close(loss, expected)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
         term = scl.loop_loss(rows, targets, 0.3)
         assert log["scl_loss"].item() == pytest.approx(term, rel=1e-4)
     assert len(encoded) == 1
@@ -127,8 +128,8 @@ def test_frozen_it_is_logistic_regression_on_the_vectors_of_sentence_transformer
     sentences, tmp_path
 ):
     """Both at the minimum of the same loss with the same penalty, of the embedded encoder."""
-    models = pytest.importorskip("sentence_transformers").models
-    from sentence_transformers import SentenceTransformer
+    pytest.importorskip("sentence_transformers")
+    from sentence_transformers import SentenceTransformer, models
 
     import scl_fairseq
     from scl_fairseq.checkpoints.embedded import convert_encoder, find_encoder
