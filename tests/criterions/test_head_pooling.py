@@ -144,9 +144,9 @@ def test_frozen_it_is_logistic_regression_on_the_vectors_of_sentence_transformer
     encoder = tmp_path / "encoder"
     flags = convert_encoder(encoder).flags
     preprocess(TASKS["SST-2"], sentences, tmp_path / "data", Settings("wordpiece", encoder))
-    penalty, count = 0.005, 200
+    penalty, count = 0.05, 200
     options = [
-        *[*MEAN, *FROZEN, "--scl-packed", "--batch-size", count, "--max-epoch", 600],
+        *[*MEAN, *FROZEN, "--scl-packed", "--batch-size", count, "--max-epoch", 90],
         *["--optimizer", "sgd", "--momentum", 0.9, "--lr", 0.1, "--weight-decay", penalty],
         *["--clip-norm", 0, "--pooler-dropout", 0, "--disable-validation", "--max-positions", 512],
         *["--no-epoch-checkpoints", "--finetune-from-model", encoder / "model.pt", "--no-shuffle"],
