@@ -17,10 +17,10 @@ from scl_fairseq.experiments.settings import (
     SYSTEM,
     Setting,
     canonical,
+    comparable,
     expand,
     identity,
     settings,
-    without_inert,
 )
 from scl_fairseq.experiments.sweep_config import SweepConfig
 from scl_fairseq.experiments.trial import ENCODER_OPTION
@@ -166,7 +166,7 @@ def differences(setting: Mapping[str, object], config: SweepConfig) -> Setting:
     Returns:
         The trial's own values by key; None where it lacks one that it would have.
     """
-    own = without_inert(setting)
+    own = comparable(setting)
     (expected,) = expand(config, {key: [own[key]] for key in config.grid_keys if key in own})
     for prefix in ("", FIRST) if config.warmup_ratio is not None else ():
         updates = own.get(f"{prefix}total-num-update")

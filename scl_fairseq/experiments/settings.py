@@ -31,6 +31,8 @@ _INERT = (
     *("scl-temperature", "scl-embedding", "scl-reduction"),
     *("scl-queue-size", "scl-momentum"),
 )
+# Trials of before there was the option are the same ones.
+_AS_BEFORE = {"head-pooling": "cls"}
 # What chooses an epoch: a first stage is not validated, its last weights are the ones.
 OF_SELECTION = (
     *("patience", "save-interval", "save-interval-updates"),
@@ -80,13 +82,22 @@ def expand(config: SweepConfig, grid: Mapping[str, Sequence[Value]]) -> Iterator
                 setting = without_inert({**setting, **override.options})
                 stages += [] if override.first_stage is None else [override.first_stage]
         found = {key: value for key, value in setting.items() if value is not None}
-        yield {**found, **(_prefixed(chosen, stages) if stages else {})}
+        yield comparable({**found, **(_prefixed(chosen, stages) if stages else {})})
 
 
 def without_inert(setting: Mapping[str, Value]) -> Setting:
     """A setting without what does nothing at its lambda."""
     inert = _INERT if setting.get("scl-lambda") == CE_LAMBDA else ()
     return {key: value for key, value in setting.items() if key not in inert}
+
+
+def comparable(setting: Mapping[str, Value]) -> Setting:
+    """A setting as earlier sweeps have written it down."""
+    return {
+        key: value
+        for key, value in without_inert(setting).items()
+        if _AS_BEFORE.get(key.removeprefix(FIRST), ...) != value
+    }
 
 
 def _prefixed(chosen: Setting, stages: Sequence[Mapping[str, Value]]) -> Setting:

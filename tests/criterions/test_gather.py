@@ -43,6 +43,10 @@ CASES = {
     "packed": case(updates_of(5, 3), "--scl-packed"),
     "packed, pytorch_ddp": case(updates_of(5, 3), "--scl-packed", backend=PYTORCH),
     "packed, chunks": case(updates_of(7, 4), "--scl-packed", "--scl-chunk-size", "3"),
+    "mean head": case(updates_of(5, 3), "--head-pooling", "mean"),
+    "mean head, chunks, pytorch_ddp": case(
+        updates_of(7, 4), "--head-pooling", "mean", "--scl-chunk-size", "3", backend=PYTORCH
+    ),
     "pre-norm": case(updates_of(5, 3), "--arch", "roberta_prenorm"),
     "two micro-batches": case([[[[0, 1, 2], [3, 4]], [[5, 6], [7, 8, 9]]] for _ in range(10)]),
     "three": case(updates_of(4, 2, 5)),

@@ -55,13 +55,14 @@ def test_it_is_no_part_of_the_model_or_the_criterion_and_gets_no_gradient(tiny):
     assert not any(p.data_ptr() in mine for p in module.parameters())
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("criterion", ["supcon", "sentence_prediction_scl"])
-def test_keys_are_the_copys_in_evaluation_mode(tiny, criterion):
+def test_keys_are_the_copys_in_evaluation_mode(tiny, criterion, pooling):
     """Under dropout the rows of the batch differ from the keys; the keys have none."""
     flags = [*QUEUE, "--dropout", 0.3, *["--supcon-projection-dim", 6] * (criterion == "supcon")]
+    flags += ["--head-pooling", pooling]
     built = scl.build(tiny, "roberta", *flags, criterion=criterion)
-    if criterion == "supcon":
-        built.criterion.prepare_model(built.model)
+    built.criterion.prepare_model(built.model)
     key_model = copy.deepcopy(built.model).eval()
     for update in range(2):
         (_, _, _), optimizer = step(built, built.batch, update)
@@ -72,7 +73,8 @@ def test_keys_are_the_copys_in_evaluation_mode(tiny, criterion):
                 for key, query in zip(key_model.parameters(), queries.parameters(), strict=True):
                     key.mul_(0.7).add_(query, alpha=0.3)
     with torch.no_grad():
-        rows = key_model(**built.batch["net_input"], features_only=True)[0][:, 0]
+        built.model = key_model
+        rows = scl.expected_embedding(built, pooling)
         if criterion == "supcon":
             head = key_model.classification_heads["supcon_projection"]
             rows = head.out_proj(head.dense(rows).clamp(min=0))

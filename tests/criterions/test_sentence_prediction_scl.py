@@ -76,7 +76,8 @@ def expected_embedding(built, kind):
         elif kind == "pooled":
             rows.append(torch.tanh(F.linear(cls, head.dense.weight, head.dense.bias)))
         else:
-            rows.append(states[read[i].ne(pad)].float().mean(dim=0))
+            wide = torch.promote_types(states.dtype, torch.float32)
+            rows.append(states[read[i].ne(pad)].to(wide).mean(dim=0))
     return torch.stack(rows)
 
 

@@ -157,7 +157,7 @@ criterion:
   scl_lambda: 0.5
   scl_temperature: 0.1
   scl_reduction: sum
-  scl_embedding: mean
+  head_pooling: mean
 dataset: {{batch_size: 8, required_batch_size_multiple: 1}}
 optimizer: {{_name: adam, adam_betas: "(0.9,0.98)"}}
 lr_scheduler: {{_name: fixed}}

@@ -44,6 +44,7 @@ def places(found):
 OTHERS = {
     "max-epoch": ({"max_epoch": 7}, "max-epoch 7", "max-epoch 2"),
     "lr": ({"lr": 1e-3}, "lr 0.001", "lr 5e-05"),
+    "what the head reads": ({"head_pooling": "mean"}, "head-pooling mean", "head-pooling none"),
     "an option that is no longer there": (
         {"dropout": 0.3}, "dropout 0.3", "dropout none"),
     "an option that was not there": (

@@ -70,6 +70,28 @@ def test_what_does_nothing_at_lambda_0_makes_no_second_baseline(tmp_path):
     assert len(found) == 1 + 4
 
 
+def test_what_heads_read_is_a_setting_and_cls_is_that_of_earlier_sweeps(tmp_path):
+    common = {"data": "x", "grid": {"scl-lambda": [0, 0.9]}}
+    earlier = settings(read_config(write(tmp_path, common)))
+
+    def found(**more):
+        return settings(read_config(write(tmp_path, {**common, **more})))
+
+    assert found(options={"head-pooling": "cls"}) == earlier
+    assert found(grid={**common["grid"], "head-pooling": ["cls"]}) == earlier
+    both = found(grid={**common["grid"], "head-pooling": ["cls", "mean"]})
+    assert both[::2] == earlier
+    assert both[1::2] == [{**one, "head-pooling": "mean"} for one in earlier]
+    # Both stages read the same, unless the first is told otherwise.
+    when = [{"when": {"head-pooling": "cls"}, "options": {"lr": 2e-5}}]
+    grid = {"head-pooling": ["cls", "mean"], "first-stage.supcon-views": [2]}
+    for own, expected in (({}, "mean"), ({"first-stage.head-pooling": ["cls"]}, None)):
+        one, other = found(grid={**grid, **own}, overrides=when)
+        assert (one.get("lr"), other.get("lr")) == (2e-5, None)
+        assert "first-stage.head-pooling" not in one
+        assert other.get("first-stage.head-pooling") == expected
+
+
 def test_numbers_without_a_point_are_numbers(tmp_path):
     text = "data: x\ngrid: {lr: [1e-5, 2e-5]}\n"
     assert [s["lr"] for s in settings(read_config(write(tmp_path, text)))] == [1e-5, 2e-5]

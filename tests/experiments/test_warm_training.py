@@ -50,6 +50,10 @@ CASES = {
     "CE": ["--lr", 1e-3, "--max-epoch", 3, "--scl-lambda", 0],
     "pooled": ["--lr", 1e-3, "--scl-embedding", "pooled", "--scl-reduction", "sum"],
     "mean": ["--lr", 1e-3, "--scl-embedding", "mean"],
+    "mean head": ["--lr", 1e-3, "--head-pooling", "mean"],
+    "mean head, CLS contrasted": [
+        *["--lr", 1e-3, "--head-pooling", "mean", "--scl-embedding", "cls", "--scl-packed"]
+    ],
     "early stopping": ["--lr", 1e-8, "--max-epoch", 9, "--patience", 2],
     "saved every second epoch": ["--lr", 1e-3, "--max-epoch", 4, "--save-interval", 2],
     "mid-epoch": ["--lr", 1e-3, "--validate-interval-updates", 3, "--save-interval-updates", 3],

@@ -217,7 +217,7 @@ def test_a_first_stage_of_another_embedding_than_the_classifiers(results):
         assert_trained(results[f"{kind}: whole"])
         warns = "--scl-embedding mean" in results[f"{kind}: first"].log.replace("Namespace", "")
         assert ("a classifier that begins" in results[f"{kind}: first"].log) == (kind == "mean")
-        assert ("the classifier reads CLS, but" in results[f"{kind}: whole"].log) == (
+        assert ("the classifier reads cls, but" in results[f"{kind}: whole"].log) == (
             kind == "mean"
         )
         assert warns == (kind == "mean")
