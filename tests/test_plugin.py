@@ -15,7 +15,7 @@ PACKAGE = ROOT / "scl_fairseq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Which rooms a room may import, besides itself. Whatever is not named here may not be imported.
-BASE = {"files", "refusals", "versions", "configuration"}
+BASE = {"files", "refusals", "versions", "configuration", "embeddings"}
 ARROWS = {
     "losses": {"products"},
     "products": set(),
@@ -23,14 +23,15 @@ ARROWS = {
     "refusals": set(),
     "versions": set(),
     "configuration": set(),
+    "embeddings": set(),
     "metrics": {"refusals"},
     "distributed": set(),
-    "models": {"products"},
+    "models": {"products", "embeddings"},
     "criterions": {"losses", "distributed", "metrics", "models", "text", *BASE},
     "tasks": {"text", *BASE},
     "text": BASE,
     "data": {"text", *BASE},
-    "checkpoints": {"text", *BASE},
+    "checkpoints": {"text", "models", *BASE},
     "inference": {"text", "data", "checkpoints", "metrics", "models", *BASE},
     "experiments": {"inference", "text", "data", "checkpoints", *BASE},
     "cli": {"experiments", "inference", "text", "data", "checkpoints", "metrics", *BASE},

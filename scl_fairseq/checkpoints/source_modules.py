@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scl_fairseq.embeddings import CLS, MEAN, POOLINGS
 from scl_fairseq.files import read_json
 
 MODULES, CONFIG = "modules.json", "config.json"
-CLS, MEAN = "cls", "mean"
-POOLINGS = (CLS, MEAN)
 TRANSFORMER, POOLING, NORMALIZE, DENSE = "Transformer", "Pooling", "Normalize", "Dense"
 OF_PACKAGE = "sentence_transformers."
 # Of Dense modules, and fairseq's names. Its gelu_accurate is no class of torch's.
@@ -30,7 +29,7 @@ SETTINGS = "sentence_bert_config.json"
 _OLDER_SETTINGS = tuple(
     f"sentence_{kind}_config.json" for kind in ("roberta", "xlm-roberta", "camembert")
 )
-_PROMPTS = "config_sentence_transformers.json"
+PROMPTS = "config_sentence_transformers.json"
 _POOLING_FOLDER = "1_Pooling"
 _OLDER_MODES = {  # in configurations before version 6
     "pooling_mode_cls_token": CLS,
@@ -183,12 +182,12 @@ def _notes_on_texts(source: Path, encoder: Path) -> tuple[str, ...]:
             f"{name} says do_lower_case: sentence-transformers lower-cases texts before "
             "the tokenizer gets them. This is not done here; lower-case your texts."
         )
-    if (source / _PROMPTS).is_file():
-        told = read_json(source / _PROMPTS)
+    if (source / PROMPTS).is_file():
+        told = read_json(source / PROMPTS)
         prompt = (told.get("prompts") or {}).get(told.get("default_prompt_name"))
         if prompt:
             notes.append(
-                f"{_PROMPTS} has a default prompt: sentence-transformers puts {prompt!r} before "
+                f"{PROMPTS} has a default prompt: sentence-transformers puts {prompt!r} before "
                 "each text. This is not done here; put it before yours."
             )
     return tuple(notes)

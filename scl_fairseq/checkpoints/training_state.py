@@ -16,8 +16,8 @@ A criterion may have any of these methods, which its trainer then calls:
   begins: the place to refuse what it was made for.
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
-Beside it lies what the weights know of their texts (``text.description``), which heads were
-trained (``head_training``), and how an encoder that was converted is pooled (``cls`` or ``mean``).
+Beside it lies what the weights know of their texts (``text.description``), and which heads were
+trained (``head_training``); in a converted encoder's, what it was trained to be read by.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY = "scl_fairseq"
-TEXT, HEADS, POOLING = _OTHERS = ("text", "heads", "pooling")  # all else is the criterion's
+TEXT, HEADS, POOLING = "text", "heads", "pooling"  # in it; all else is the criterion's
 
 
 def install() -> None:
@@ -54,7 +54,7 @@ def is_prepared(criterion) -> bool:
 
 
 def part_of(extra_state: Mapping[str, Any] | None, part: str) -> Any:
-    """``TEXT``, ``HEADS`` or ``POOLING`` of an ``extra_state``; None where it has none."""
+    """A part of what this package keeps in ``extra_state``; None where it has none."""
     return ((extra_state or {}).get(KEY) or {}).get(part)
 
 
@@ -66,7 +66,8 @@ def text_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any]:
 def criterion_state_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a criterion has left in a checkpoint; None where it has left nothing."""
     own = (extra_state or {}).get(KEY) or {}
-    return {name: value for name, value in own.items() if name not in _OTHERS} or None
+    parts = (TEXT, HEADS, POOLING)
+    return {name: value for name, value in own.items() if name not in parts} or None
 
 
 def _prepare_models(trainer_class: type) -> None:
