@@ -20,9 +20,10 @@ def _parser() -> Parser:
     parser = Parser(
         PROG,
         "Turn a local Hugging Face BERT, RoBERTa or XLM-R folder (config.json, model.safetensors\n"
-        "and its vocabulary), a classifier's too, into a folder that fairseq fine-tunes from:\n"
-        "model.pt, dict.txt, BPE files. With --to, turn a fairseq checkpoint into a folder for\n"
-        "transformers or sentence-transformers, which needs no fairseq.",
+        "and its vocabulary), a classifier's or sentence-transformers' too, into a folder that\n"
+        "fairseq fine-tunes from: model.pt, dict.txt, BPE files. With --to, turn a fairseq\n"
+        "checkpoint into a folder for transformers or sentence-transformers, which needs no\n"
+        "fairseq.",
         f"{PROG} roberta-base checkpoints/roberta-base\n"
         f"  {PROG} --to huggingface --data-dir data/SST-2 --bpe-dir bpe \\\n"
         "    runs/sst2/checkpoint_best.pt exported/sst2",
