@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scl_fairseq.checkpoints.export_modules import (
+    MODULE_FILES,
+    Modules,
+    dense_layers,
+    pooling_of,
+    write_json,
+    write_modules,
+)
 from scl_fairseq.checkpoints.export_tokenizer import (
     build_tokenizer,
     read_symbols,
@@ -32,19 +39,10 @@ from scl_fairseq.text.bpe_files import needed_files
 from scl_fairseq.text.choices import GPT2, SENTENCEPIECE, WORDPIECE
 
 HUGGINGFACE, SENTENCE_TRANSFORMERS = "huggingface", "sentence-transformers"
-CLS, MEAN = "cls", "mean"
 FORMS = (GPT2, WORDPIECE, SENTENCEPIECE)  # the encodings that transformers has too
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_SENTENCE_FILES = (
-    "modules.json",
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    "1_Pooling",
-    "1_Pooling/config.json",
-    "2_Normalize",
-)
-WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, SENTENCE_PIECE, *_TOKENIZER_FILES, *_SENTENCE_FILES})
+WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, SENTENCE_PIECE, *_TOKENIZER_FILES, *MODULE_FILES})
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,10 @@ class Options:
         data_dir: binarised data, for the dictionaries.
         bpe, bpe_dir: the encoding and its files.
         task, labels: a task's name and its labels, the lowest index first.
-        pooling: for sentence-transformers, ``cls`` or ``mean``.
+        pooling: for sentence-transformers, ``cls`` or ``mean``; None for what the checkpoint's
+            head reads, or where it has none, what its training contrasted.
         normalize: there, make each vector of length 1.
+        with_head: there, add the classifier, so that its logits are what ``encode`` gives.
         expected_sha256: refuse a checkpoint with another hash.
     """
 
@@ -65,14 +65,18 @@ class Options:
     bpe_dir: Path | None = None
     task: str | None = None
     labels: Sequence[str] | None = None
-    pooling: str = CLS
+    pooling: str | None = None
     normalize: bool = False
+    with_head: bool = False
     expected_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Export:
-    """What :func:`export` wrote: ``config`` is that of ``config.json``."""
+    """What :func:`export` wrote.
+
+    ``config`` is that of ``config.json``, ``pooling`` is None but for sentence-transformers.
+    """
 
     destination: Path
     files: tuple[str, ...]
@@ -80,6 +84,7 @@ class Export:
     parameters: int
     bpe: str
     max_positions: int
+    pooling: str | None
     notes: tuple[str, ...]
 
 
@@ -92,7 +97,7 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
             replaced, any other folder that is not empty is not.
         target: ``huggingface``: a classifier, or where the checkpoint has none, a masked language
             model, or without a trained head for that the encoder alone;
-            ``sentence-transformers``: always the encoder alone.
+            ``sentence-transformers``: the encoder and how it is pooled; the classifier on demand.
         options: what is not to be found next to the checkpoint.
 
     Raises:
@@ -115,9 +120,14 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
     if text.bpe not in FORMS:
         raise ValueError(f"--bpe {text.bpe} has no form in transformers; has: {', '.join(FORMS)}")
     form = form_of(trained) if target == HUGGINGFACE else ENCODER
+    with_head = form == CLASSIFIER or options.with_head
+    pooling, layers = None, ()
+    if target == SENTENCE_TRANSFORMERS:
+        pooling = pooling_of(trained, options.pooling, options.with_head)
+        layers = dense_layers(trained) if options.with_head else ()
     trained.check_finite(form == MASKED_LM)
-    state = huggingface_state(trained, form)
-    labels = _labels(trained, text, options, state) if form == CLASSIFIER else ()
+    state = huggingface_state(trained, form, with_pooler=not layers)
+    labels = _labels(trained, text, options) if with_head else None
     kind = "xlm-roberta" if text.bpe == SENTENCEPIECE else "roberta"
     config = huggingface_config(trained, form, state, labels, kind)
 
@@ -131,35 +141,36 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
     files = [text.bpe_files[name] for name in needed_files(text.bpe)]
     tokenizer = build_tokenizer(text.bpe, files, symbols, separators)
     max_positions = config["max_position_embeddings"] - 2
-    card = model_card(trained, destination.resolve().name, target, form, options.task or text.task)
+    name, task = destination.resolve().name, options.task or text.task
+    card = model_card(trained, name, target, form, task, pooling, labels)
 
     with replaced_folder(destination, is_ours=_is_ours) as folder:
         from safetensors.torch import save_file
 
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-        _write_json(folder / CONFIG, config)
+        write_json(folder / CONFIG, config)
         write_tokenizer(folder, tokenizer, max_positions)
         if text.bpe == SENTENCEPIECE:  # by which the way back leads
             shutil.copyfile(files[0], folder / SENTENCE_PIECE)
         (folder / CARD).write_bytes(as_utf8(card))
         if target == SENTENCE_TRANSFORMERS:
-            has_pooler = "pooler.dense.weight" in state
-            _write_modules(folder, config["hidden_size"], max_positions, has_pooler, options)
+            modules = Modules(pooling, options.normalize, layers)
+            write_modules(folder, modules, state, max_positions)
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
     return Export(
         destination=destination,
         files=tuple(files),
         config=config,
-        parameters=sum(tensor.numel() for tensor in state.values()),
+        parameters=sum(tensor.numel() for tensor in state.values())
+        + sum(tensor.numel() for layer in layers for tensor in layer.tensors.values()),
         bpe=text.bpe,
         max_positions=max_positions,
+        pooling=pooling,
         notes=_notes(form, target, trained),
     )
 
 
-def _labels(
-    trained: Trained, text: TextFiles, options: Options, state: dict[str, Any]
-) -> tuple[str, ...]:
+def _labels(trained: Trained, text: TextFiles, options: Options) -> tuple[str, ...]:
     """Names of the classifier's outputs, in their order."""
     if trained.is_regression:
         return ()
@@ -178,7 +189,7 @@ def _labels(
             f"--task {options.task} has the labels {', '.join(named)}, {where} has "
             f"{', '.join(found)}"
         )
-    outputs = len(state["classifier.out_proj.weight"])
+    outputs = trained.outputs
     if len(found) != outputs:
         raise ValueError(
             f"{where} has {len(found)} labels ({', '.join(found)}), and the head of "
@@ -203,49 +214,6 @@ def _notes(form: str, target: str, trained: Trained) -> tuple[str, ...]:
     if others:
         notes.append(f"Left out, with no place there: the heads {', '.join(sorted(others))}.")
     return tuple(notes)
-
-
-def _write_modules(
-    folder: Path, width: int, max_positions: int, has_pooler: bool, options: Options
-) -> None:
-    """What tells sentence-transformers how a sentence's vector comes about."""
-    # The names of its older versions, which newer ones know too.
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if options.normalize else [])]
-    paths = ["", "1_Pooling", "2_Normalize"]
-    modules = [
-        {
-            "idx": index,
-            "name": str(index),
-            "path": paths[index],
-            "type": f"sentence_transformers.models.{kind}",
-        }
-        for index, kind in enumerate(kinds)
-    ]
-    _write_json(folder / "modules.json", modules)
-    pooling = {
-        "word_embedding_dimension": width,
-        "pooling_mode_cls_token": options.pooling == CLS,
-        "pooling_mode_mean_tokens": options.pooling == MEAN,
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    }
-    (folder / "1_Pooling").mkdir()
-    _write_json(folder / "1_Pooling" / "config.json", pooling)
-    if options.normalize:
-        (folder / "2_Normalize").mkdir()
-    transformer: dict[str, Any] = {"max_seq_length": max_positions, "do_lower_case": False}
-    if not has_pooler:  # otherwise transformers makes one, and warns that it is untrained
-        transformer["model_args"] = {"add_pooling_layer": False}
-    _write_json(folder / "sentence_bert_config.json", transformer)
-    _write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
-    )
-
-
-def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    path.write_bytes(as_utf8(text))
 
 
 def _is_ours(folder: Path) -> bool:

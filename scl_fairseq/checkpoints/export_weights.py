@@ -13,8 +13,10 @@ from scl_fairseq.checkpoints.head_training import DENSE
 from scl_fairseq.checkpoints.layer_norms import eps_of
 from scl_fairseq.checkpoints.trained import Trained
 from scl_fairseq.checkpoints.weights import HEAD, LAYER, POSITIONS, TOKEN_TYPES, WORDS
+from scl_fairseq.embeddings import CLS, MEAN
 
 CLASSIFIER, MASKED_LM, ENCODER = "ForSequenceClassification", "ForMaskedLM", "Model"
+_OTHER_WAY = "--to sentence-transformers --with-head writes a folder that gives its logits"
 _ENCODER = "encoder.sentence_encoder."
 _LM_HEAD = "encoder.lm_head."
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu"} | dict.fromkeys(
@@ -29,7 +31,7 @@ def form_of(trained: Trained) -> str:
     that the source of a conversion did not have.
 
     Raises:
-        ValueError: no training has trained its classification head.
+        ValueError: no training has trained its classification head, or it reads the mean.
     """
     if trained.head is not None:
         try:
@@ -38,6 +40,11 @@ def form_of(trained: Trained) -> str:
             raise ValueError(
                 f"{error}; --to sentence-transformers writes the encoder alone"
             ) from None
+        if trained.pooling == MEAN:
+            raise ValueError(
+                f"{trained.path}: its classification head reads the mean over tokens, and those of "
+                f"Hugging Face read CLS; {_OTHER_WAY}"
+            )
         return CLASSIFIER
     tensors = trained.tensors
     if _LM_HEAD + "dense.weight" not in tensors:
@@ -48,13 +55,14 @@ def form_of(trained: Trained) -> str:
     return ENCODER if fresh else MASKED_LM
 
 
-def huggingface_state(trained: Trained, form: str) -> dict[str, Tensor]:
+def huggingface_state(trained: Trained, form: str, with_pooler: bool = True) -> dict[str, Tensor]:
     """The state dict of ``Roberta`` + ``form``.
 
     Args:
         trained: the checkpoint; V tokens, C channels.
-        form: ``CLASSIFIER``, ``MASKED_LM`` or ``ENCODER``, which takes a trained classifier's
-            first layer for its pooler, which computes the same.
+        form: ``CLASSIFIER``, ``MASKED_LM`` or ``ENCODER``.
+        with_pooler: let an encoder's pooler be the first layer of a trained classifier, where that
+            reads CLS, as poolers do.
 
     Returns:
         Contiguous float32 tensors, none of which share memory; the token types, which fairseq has
@@ -89,7 +97,7 @@ def huggingface_state(trained: Trained, form: str) -> dict[str, Tensor]:
         head = f"classification_heads.{trained.head}."
         if form == CLASSIFIER:
             pairs |= {f"classifier.{name}": head + name for name in ("dense", "out_proj")}
-        elif _is_tanh(trained.arguments) and trained.head_training.was_trained(trained.head, DENSE):
+        elif with_pooler and _is_pooler(trained):
             pairs["pooler.dense"] = head + "dense"
     for target, source in pairs.items():
         for part in ("weight", "bias"):
@@ -105,7 +113,11 @@ def huggingface_state(trained: Trained, form: str) -> dict[str, Tensor]:
 
 
 def huggingface_config(
-    trained: Trained, form: str, state: Mapping[str, Tensor], labels: tuple[str, ...], kind: str
+    trained: Trained,
+    form: str,
+    state: Mapping[str, Tensor],
+    labels: tuple[str, ...] | None,
+    kind: str,
 ) -> dict[str, Any]:
     """The contents of ``config.json``.
 
@@ -113,7 +125,7 @@ def huggingface_config(
         trained: the checkpoint.
         form: what ``state`` is of.
         state: from :func:`huggingface_state`.
-        labels: of the classifier's outputs; empty for a regression's, or without a classifier.
+        labels: of the classifier's outputs; empty for a regression's, None without a classifier.
         kind: ``roberta``, or ``xlm-roberta``, which differs in its tokenizer alone.
 
     Raises:
@@ -147,14 +159,18 @@ def huggingface_config(
         "type_vocab_size": 1,
         "vocab_size": rows,
     }
-    if form == CLASSIFIER:
-        outputs = len(state["classifier.out_proj.weight"])
-        names = labels or tuple(f"LABEL_{index}" for index in range(outputs))
+    if labels is not None:
+        names = labels or tuple(f"LABEL_{index}" for index in range(trained.outputs))
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
         config["label2id"] = {name: index for index, name in enumerate(names)}
         is_regression = trained.is_regression
         config["problem_type"] = "regression" if is_regression else "single_label_classification"
     return config
+
+
+def _is_pooler(trained: Trained) -> bool:
+    is_trained = trained.head_training.was_trained(trained.head, DENSE)
+    return is_trained and _is_tanh(trained.arguments) and trained.pooling == CLS
 
 
 def _is_tanh(arguments: Namespace) -> bool:
@@ -166,12 +182,12 @@ def _check_heads(trained: Trained, form: str, state: Mapping[str, Tensor], width
     if form == CLASSIFIER and not _is_tanh(arguments):
         raise ValueError(
             f"{trained.path}: its head uses {arguments.pooler_activation_fn}; "
-            "transformers' uses tanh"
+            f"transformers' uses tanh; {_OTHER_WAY}"
         )
     if form == CLASSIFIER and len(state["classifier.dense.weight"]) != width:
         raise ValueError(
             f"{trained.path}: its head is {len(state['classifier.dense.weight'])} wide inside; "
-            f"transformers' is as wide as the encoder, {width}"
+            f"transformers' is as wide as the encoder, {width}; {_OTHER_WAY}"
         )
     projection = trained.tensors.get(_LM_HEAD + "weight")
     words = trained.tensors[_ENCODER + "embed_tokens.weight"]

@@ -22,10 +22,11 @@ from scl_fairseq.checkpoints.converted import (
     told_pooling,
 )
 from scl_fairseq.checkpoints.source_head import SourceHead, read_head, read_layers
-from scl_fairseq.checkpoints.source_modules import CLS, read_modules
+from scl_fairseq.checkpoints.source_modules import read_modules
 from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
 from scl_fairseq.checkpoints.tokenizer_proof import prove
 from scl_fairseq.checkpoints.vocabulary import Vocabulary, read_vocabulary
+from scl_fairseq.embeddings import CLS
 from scl_fairseq.files import file_sha256, read_json, replaced_folder
 from scl_fairseq.text.bpe_files import fairseq_options
 from scl_fairseq.text.description import INPUT, LABELS, TEXT, write_description

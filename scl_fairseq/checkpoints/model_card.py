@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from scl_fairseq import __version__
 from scl_fairseq.checkpoints.trained import Trained
+from scl_fairseq.embeddings import CLS, MEAN
 
+_POOLINGS = {CLS: "CLS (the first token)", MEAN: "mean over the tokens"}
 LIBRARIES = {"huggingface": "transformers", "sentence-transformers": "sentence-transformers"}
 
 
-def model_card(trained: Trained, name: str, target: str, form: str, task: str | None) -> str:
+def model_card(
+    trained: Trained,
+    name: str,
+    target: str,
+    form: str,
+    task: str | None,
+    pooling: str | None,
+    labels: Sequence[str] | None,
+) -> str:
     """Markdown with YAML in front, as the hub reads it.
 
     Args:
@@ -21,14 +31,20 @@ def model_card(trained: Trained, name: str, target: str, form: str, task: str | 
         target: a key of ``LIBRARIES``.
         form: as :func:`export_weights.form_of` names it.
         task: the data's name; None where it is not known.
+        pooling: of sentence vectors; None where the target has none.
+        labels: of a classifier, empty for a score; None without a classifier.
     """
     facts = training_facts(trained, task)
+    if pooling or labels is not None or trained.pooling == MEAN:
+        facts["pooling"] = _POOLINGS[pooling or trained.pooling]
+    if labels:
+        facts["labels, in the order of the logits"] = ", ".join(labels)
     pipeline = {
         "ForSequenceClassification": "text-classification",
         "ForMaskedLM": "fill-mask",
     }.get(form, "feature-extraction")
     if target == "sentence-transformers":
-        pipeline = "sentence-similarity"
+        pipeline = "sentence-similarity" if labels is None else "text-classification"
     front = {
         "library_name": LIBRARIES[target],
         "pipeline_tag": pipeline,
@@ -43,7 +59,7 @@ def model_card(trained: Trained, name: str, target: str, form: str, task: str | 
         }
         front["model-index"] = [{"name": name, "results": [result]}]
     lines = ["---", *(f"{key}: {_yaml(value)}" for key, value in front.items()), "---", ""]
-    lines += [f"# {name}", "", _sentence(target, form), ""]
+    lines += [f"# {name}", "", _sentence(target, form, labels is not None), ""]
     lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
     return "\n".join(lines)
 
@@ -82,7 +98,12 @@ def dev_score(trained: Trained) -> tuple[str, float] | None:
     return str(metric), round(float(value), 4)
 
 
-def _sentence(target: str, form: str) -> str:
+def _sentence(target: str, form: str, is_classifier: bool) -> str:
+    if target == "sentence-transformers" and is_classifier:
+        return (
+            "A text classifier, converted from a fairseq checkpoint by scl-fairseq: "
+            "`SentenceTransformer(...).encode(texts)` gives its logits."
+        )
     if target == "sentence-transformers":
         return "A sentence encoder, converted from a fairseq checkpoint by scl-fairseq."
     what = {

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scl_fairseq.checkpoints.source_modules import CLS, SourceModules
+from scl_fairseq.checkpoints.source_modules import SourceModules
+from scl_fairseq.embeddings import CLS
 from scl_fairseq.text.dictionary import SPECIAL_SYMBOLS
 
 SUFFIX = "ForSequenceClassification"
@@ -29,14 +30,12 @@ class SourceHead:
     Attributes:
         outputs: how many it has.
         labels: their names, in their order; none for a regression.
-        inner: the width of its first layer's output; None for that of the encoder.
         activation: after the first layer, fairseq's name.
         pooling: what it reads, ``cls`` or ``mean``.
     """
 
     outputs: int
     labels: tuple[str, ...]
-    inner: int | None = None
     activation: str = "tanh"
     pooling: str = CLS
 
@@ -92,6 +91,12 @@ def read_layers(
         return None
     from scl_fairseq.checkpoints.tensor_files import find_weights, read_weights
 
+    first, last = modules.layers
+    if first.outputs != config["hidden_size"]:
+        raise ValueError(
+            f"{first.folder} is {first.outputs} wide; the first layer of a head of fairseq's is as "
+            f"wide as the encoder, {config['hidden_size']}"
+        )
     for name in [name for name in tensors if name.startswith("classifier.")]:
         del tensors[name]  # sentence-transformers does not read it
     for layer, name in zip(modules.layers, MODULES[family], strict=True):
@@ -102,10 +107,8 @@ def read_layers(
             raise ValueError(f"{layer.folder} holds the weights {', '.join(sorted(stored))}")
         for part in ("weight", "bias"):
             tensors[f"{name}.{part}"] = stored[f"linear.{part}"]
-    first, last = modules.layers
-    head = _head(config, last.outputs)
     return replace(
-        head, inner=first.outputs, activation=first.activation, pooling=modules.pooling or CLS
+        _head(config, last.outputs), activation=first.activation, pooling=modules.pooling or CLS
     )
 
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scl_fairseq.embeddings import CLS, MEAN, POOLINGS
 from scl_fairseq.files import read_json
 
 MODULES, CONFIG = "modules.json", "config.json"
-CLS, MEAN = "cls", "mean"
-POOLINGS = (CLS, MEAN)
 TRANSFORMER, POOLING, NORMALIZE, DENSE = "Transformer", "Pooling", "Normalize", "Dense"
 OF_PACKAGE = "sentence_transformers."
 # Of Dense modules, and fairseq's names. Its gelu_accurate is no class of torch's.
@@ -30,7 +29,7 @@ SETTINGS = "sentence_bert_config.json"
 _OLDER_SETTINGS = tuple(
     f"sentence_{kind}_config.json" for kind in ("roberta", "xlm-roberta", "camembert")
 )
-_PROMPTS = "config_sentence_transformers.json"
+PROMPTS = "config_sentence_transformers.json"
 _POOLING_FOLDER = "1_Pooling"
 _OLDER_MODES = {  # in configurations before version 6
     "pooling_mode_cls_token": CLS,
@@ -101,17 +100,7 @@ def read_modules(source: Path) -> SourceModules:
         if layers[-1].activation != "linear":
             _refuse(folders[-1], "is the last of a classifier, and its activation no Identity")
         kinds = kinds[:2]
-    for kind, folder in zip(kinds[1:], folders[1:], strict=False):
-        if kind not in (POOLING, NORMALIZE) or kinds.count(kind) > 1:
-            more = "" if kinds.count(kind) == 1 else ", more than once"
-            _refuse(
-                path,
-                f"module {kind} ({folder.name}){more}: fairseq's models have no such part; brought "
-                "in are Transformer, Pooling, Normalize, and two Dense modules where config.json "
-                "names the labels of a classifier",
-            )
-    if kinds[1] != POOLING:
-        _refuse(path, f"the module after {TRANSFORMER} is {kinds[1]}, not {POOLING}")
+    _check_kinds(path, kinds, folders)
     if NORMALIZE in kinds:
         _check_normalize(folders[kinds.index(NORMALIZE)])
         notes += (
@@ -175,6 +164,25 @@ def _settings(encoder: Path) -> tuple[str, Mapping[str, Any]]:
     return SETTINGS, {}
 
 
+def _check_kinds(path: Path, kinds: list[str], folders: list[Path]) -> None:
+    for kind, folder in zip(kinds[1:], folders[1:], strict=False):
+        if kind not in (POOLING, NORMALIZE) or kinds.count(kind) > 1:
+            more = "" if kinds.count(kind) == 1 else ", more than once"
+            _refuse(
+                path,
+                f"module {kind} ({folder.name}){more}: fairseq's models have no such part; brought "
+                "in are Transformer, Pooling, Normalize, and two Dense modules where config.json "
+                "names the labels of a classifier",
+            )
+    if kinds[1] != POOLING:
+        _refuse(path, f"the module after {TRANSFORMER} is {kinds[1]}, not {POOLING}")
+
+
+def _part(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = told.get(key)
+    return part if isinstance(part, dict) else {}
+
+
 def _notes_on_texts(source: Path, encoder: Path) -> tuple[str, ...]:
     notes = []
     name, told = _settings(encoder)
@@ -183,12 +191,12 @@ def _notes_on_texts(source: Path, encoder: Path) -> tuple[str, ...]:
             f"{name} says do_lower_case: sentence-transformers lower-cases texts before "
             "the tokenizer gets them. This is not done here; lower-case your texts."
         )
-    if (source / _PROMPTS).is_file():
-        told = read_json(source / _PROMPTS)
-        prompt = (told.get("prompts") or {}).get(told.get("default_prompt_name"))
+    if (source / PROMPTS).is_file():
+        told = read_json(source / PROMPTS)
+        prompt = _part(told, "prompts").get(str(told.get("default_prompt_name")))
         if prompt:
             notes.append(
-                f"{_PROMPTS} has a default prompt: sentence-transformers puts {prompt!r} before "
+                f"{PROMPTS} has a default prompt: sentence-transformers puts {prompt!r} before "
                 "each text. This is not done here; put it before yours."
             )
     return tuple(notes)
@@ -200,7 +208,7 @@ def _check_states(encoder: Path) -> None:
     task = told.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         _refuse(encoder / name, f"transformer_task is {task!r}; expected feature-extraction")
-    way = (told.get("modality_config") or {}).get("text") or {}
+    way = _part(_part(told, "modality_config"), "text")
     states = way.get("method_output_name", _STATES)
     if way.get("method", "forward") != "forward" or states != _STATES:
         _refuse(encoder / name, f"modality_config.text is {json.dumps(way)}; expected {_STATES}")
@@ -223,10 +231,10 @@ def _dense_layer(folder: Path) -> DenseLayer:
     if not path.is_file():
         _refuse(path, "is missing")
     told = read_json(path)
-    names = {told.get(f"module_{end}_name") or _SENTENCE for end in ("input", "output")}
-    if told.get("use_residual") or names != {_SENTENCE}:
+    names = [told.get(f"module_{end}_name") or _SENTENCE for end in ("input", "output")]
+    if told.get("use_residual") or names != [_SENTENCE, _SENTENCE]:
         _refuse(path, "a layer of fairseq's heads adds nothing to, and reads, one vector alone")
-    activation = told.get("activation_function", next(iter(ACTIVATIONS)))
+    activation = str(told.get("activation_function", next(iter(ACTIVATIONS))))
     if activation not in ACTIVATIONS:
         _refuse(path, f"activation_function is {activation}; supported: {', '.join(ACTIVATIONS)}")
     sizes = [told.get(f"{end}_features") for end in ("in", "out")]

@@ -17,7 +17,8 @@ from scl_fairseq.checkpoints.fitting import check_beside
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD, HeadTraining
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
-from scl_fairseq.checkpoints.training_state import text_of
+from scl_fairseq.checkpoints.training_state import POOLING, part_of, text_of
+from scl_fairseq.embeddings import CLS, MEAN, POOLINGS
 from scl_fairseq.text.assets import EMBEDDING, is_regression
 from scl_fairseq.text.description import Description
 
@@ -67,6 +68,39 @@ class Trained:
             listed = ", ".join(sorted(heads))
             raise ValueError(f"{self.path} has no head {name!r}; its heads: {listed}")
         return name if heads else None
+
+    def head_tensor(self, name: str) -> Tensor:
+        """A tensor of the classification head.
+
+        Raises:
+            ValueError: it has none of this name.
+        """
+        full = f"{_HEADS}{self.head}.{name}"
+        if full not in self.tensors:
+            raise ValueError(f"{self.path} lacks {full}")
+        return self.tensors[full]
+
+    @property
+    def outputs(self) -> int:
+        """How many the classification head has."""
+        return len(self.head_tensor("out_proj.weight"))
+
+    @property
+    def pooling(self) -> str:
+        """What its vectors are of the last layer, ``cls`` or ``mean``.
+
+        It is what a trained head reads. Without one it is what training contrasted, or what the
+        folder says that the weights came from.
+        """
+        from scl_fairseq.models.mean_head import BUFFER
+
+        if self.head is not None and self.head_training.was_trained(self.head):
+            return MEAN if f"{_HEADS}{self.head}.{BUFFER}" in self.tensors else CLS
+        criterion = self.settings["criterion"]
+        for key in ("scl_embedding", "head_pooling"):
+            if criterion.get(key) in POOLINGS:
+                return criterion[key]
+        return part_of(self.extra_state, POOLING) or CLS
 
     @property
     def text(self) -> Description:

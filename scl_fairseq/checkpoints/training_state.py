@@ -33,7 +33,7 @@ from scl_fairseq.embeddings import CONTRASTED
 logger = logging.getLogger(__name__)
 
 KEY = "scl_fairseq"
-TEXT, HEADS, POOLING = _OTHERS = ("text", "heads", "pooling")  # all else is the criterion's
+TEXT, HEADS, POOLING = "text", "heads", "pooling"  # in it; all else is the criterion's
 
 
 def install() -> None:
@@ -72,7 +72,8 @@ def text_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any]:
 def criterion_state_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a criterion has left in a checkpoint; None where it has left nothing."""
     own = (extra_state or {}).get(KEY) or {}
-    return {name: value for name, value in own.items() if name not in _OTHERS} or None
+    parts = (TEXT, HEADS, POOLING)
+    return {name: value for name, value in own.items() if name not in parts} or None
 
 
 def trained_embedding(extra_state: Mapping[str, Any] | None) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from scl_fairseq.checkpoints.architecture import FAIRSEQ_PADDING_INDEX, Architecture
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
 from scl_fairseq.checkpoints.source_head import MODULES, SourceHead
-from scl_fairseq.checkpoints.source_modules import MEAN
+from scl_fairseq.embeddings import MEAN
 
 WORDS = "embeddings.word_embeddings.weight"
 POSITIONS = "embeddings.position_embeddings.weight"
@@ -172,9 +172,8 @@ def _expect_classifier(
 ) -> None:
     width = architecture.width
     for source, target in MODULES[architecture.family].items():
-        inner = head.inner or width
-        rows, columns = (inner, width) if target == "dense" else (head.outputs, inner)
-        for part, shape in (("weight", (rows, columns)), ("bias", (rows,))):
+        rows = width if target == "dense" else head.outputs
+        for part, shape in (("weight", (rows, width)), ("bias", (rows,))):
             names[f"{source}.{part}"] = f"classification_heads.{DEFAULT_HEAD}.{target}.{part}"
             shapes[f"{source}.{part}"] = shape
 

@@ -8,19 +8,22 @@ from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.text_model import add_text_options
+from scl_fairseq.embeddings import CLS, POOLINGS
 from scl_fairseq.text.assets import CHECKPOINT_HELP
 
 PROG = "scl-convert"
 TARGETS = ("huggingface", "sentence-transformers")
+_OF_MODULES = ("pooling", "normalize", "with_head")
 
 
 def _parser() -> Parser:
     parser = Parser(
         PROG,
         "Turn a local Hugging Face BERT, RoBERTa or XLM-R folder (config.json, model.safetensors\n"
-        "and its vocabulary), a classifier's too, into a folder that fairseq fine-tunes from:\n"
-        "model.pt, dict.txt, BPE files. With --to, turn a fairseq checkpoint into a folder for\n"
-        "transformers or sentence-transformers, which needs no fairseq.",
+        "and its vocabulary), a classifier's or sentence-transformers' too, into a folder that\n"
+        "fairseq fine-tunes from: model.pt, dict.txt, BPE files. With --to, turn a fairseq\n"
+        "checkpoint into a folder for transformers or sentence-transformers, which needs no\n"
+        "fairseq.",
         f"{PROG} roberta-base checkpoints/roberta-base\n"
         f"  {PROG} --to huggingface --data-dir data/SST-2 --bpe-dir bpe \\\n"
         "    runs/sst2/checkpoint_best.pt exported/sst2",
@@ -47,13 +50,19 @@ def _parser() -> Parser:
     )
     out.add_argument(
         "--pooling",
-        choices=("cls", "mean"),
-        help="sentence-transformers: which vector is the sentence's (cls)",
+        choices=POOLINGS,
+        help="sentence-transformers: which vector is the sentence's (what the checkpoint's "
+        "classification head reads, or its training contrasted)",
     )
     out.add_argument(
         "--normalize",
         action="store_true",
         help="sentence-transformers: scale vectors to length 1",
+    )
+    out.add_argument(
+        "--with-head",
+        action="store_true",
+        help="sentence-transformers: the classifier too, so that encode gives its logits",
     )
     add_text_options(parser)
     return parser
@@ -71,14 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(parser: Parser, options: argparse.Namespace) -> None:
     given = [
         "--" + name.replace("_", "-")
-        for name in ("data_dir", "bpe", "bpe_dir", "task", "pooling", "normalize")
+        for name in ("data_dir", "bpe", "bpe_dir", "task", *_OF_MODULES)
         if getattr(options, name)
     ]
     if given and not options.to:
         parser.error(f"{given[0]} needs --to")
-    only = [name for name in given if name in ("--pooling", "--normalize")]
+    only = [name for name in _OF_MODULES if getattr(options, name)]
     if only and options.to != "sentence-transformers":
-        parser.error(f"{only[0]} needs --to sentence-transformers")
+        parser.error(f"--{only[0].replace('_', '-')} needs --to sentence-transformers")
+    if options.normalize and options.with_head:
+        parser.error("--normalize scales vectors, and --with-head gives logits: take one of them")
 
 
 def _to_fairseq(options: argparse.Namespace) -> int:
@@ -105,7 +116,7 @@ def _to_fairseq(options: argparse.Namespace) -> int:
         if option != "_name":
             words += ["--" + option.replace("_", "-"), path]
     print(f"  {shlex.join(words)} \\")
-    if done.pooling != "cls":  # which is the default, and stock criterions know no other
+    if done.pooling != CLS:  # which is the default, and stock criterions know no other
         print(f"  --head-pooling {done.pooling} \\")
     print(f"  {shlex.join(done.flags)}")  # the recipes take the line that begins with --arch
     for note in done.notes:
@@ -130,8 +141,9 @@ def _from_fairseq(options: argparse.Namespace) -> int:
             bpe_dir=options.bpe_dir,
             task=task and task.name,
             labels=task and task.labels,
-            pooling=options.pooling or "cls",
+            pooling=options.pooling,
             normalize=options.normalize,
+            with_head=options.with_head,
             expected_sha256=options.sha256,
         ),
     )
@@ -145,6 +157,8 @@ def _from_fairseq(options: argparse.Namespace) -> int:
     )
     if "id2label" in config:
         print(f"labels: {', '.join(config['id2label'].values())}")
+    if done.pooling:
+        print(f"pooling: {done.pooling}")
     for note in done.notes:
         print(f"note: {note}")
     return 0

@@ -75,7 +75,9 @@ def fine_tune(folder: Path, source: Path, labels=("no", "maybe", "yes"), **optio
     )
 
 
-def write_checkpoint(path: Path, state: dict, outputs: int, inner=None, **options) -> None:
+def write_checkpoint(
+    path: Path, state: dict, outputs: int, inner=None, reads_mean=False, **options
+) -> None:
     """Add a head to a converted ``model.pt`` and arguments of a ``sentence_prediction`` run."""
     args = copy.deepcopy(vars(state["args"]))
     args |= {
@@ -101,6 +103,7 @@ def write_checkpoint(path: Path, state: dict, outputs: int, inner=None, **option
         "dense.bias": draw(inner),
         "out_proj.weight": draw(outputs, inner),
         "out_proj.bias": draw(outputs),
+        **({"reads_mean": torch.ones(1)} if reads_mean else {}),
     }
     model = {**state["model"], **{HEAD + name: tensor for name, tensor in head.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
