@@ -315,4 +315,4 @@ def test_all_contenders_run(pairs, tmp_path):
     assert {(one["contender"], one["sample"]) for one in lines_of(out)} == {
         (name, sample) for name in names for sample in (0, 1)
     }
-    assert "CE+SCL, this project minus the others" in done.stdout
+    assert "CE+SCL (this project) minus the others" in done.stdout
