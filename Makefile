@@ -23,7 +23,7 @@ help:
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
 	@echo "make bench              speed and memory against stock fairseq, recorded (2 hours)"
-	@echo "make contest GLUE_DIR=DIR  beside SetFit and others, recorded (a day of one core); options: CONTEST=--help"
+	@echo "make contest GLUE_DIR=DIR  beside SetFit and others, recorded (many hours; CONTEST=--help)"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 
@@ -66,7 +66,7 @@ bench: setup
 contest: setup
 	@scripts/setup_setfit.sh .venv-setfit "$(VENV)"
 	@$(RUN)/python -m benchmarks.contest $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") \
-		$(if $(YELP_DIR),--yelp-dir "$(YELP_DIR)") $(CONTEST)
+		$(if $(YELP_DIR),--yelp-dir "$(YELP_DIR)") $(or $(CONTEST),--record)
 
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi

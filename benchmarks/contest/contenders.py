@@ -69,6 +69,6 @@ CONTENDERS = {
     "frozen": Contender("logistic regression on frozen vectors", "frozen", frozen),
     "setfit": Contender("SetFit", "set_fit", set_fit, SETFIT_ENVIRONMENT / "bin" / "python"),
     "huggingface": Contender("Hugging Face, fine-tuned", "hugging_face", hugging_face),
-    "ce": Contender("CE, this project", "ours", ours("ce")),
-    "scl": Contender("CE+SCL, this project", "ours", ours("scl")),
+    "ce": Contender("CE (this project)", "ours", ours("ce")),
+    "scl": Contender("CE+SCL (this project)", "ours", ours("scl")),
 }

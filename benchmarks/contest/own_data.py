@@ -4,9 +4,11 @@ import argparse
 from pathlib import Path
 
 from benchmarks.contest.samples import Entrant
+from scl_fairseq.data.blocks import read_blocks
 from scl_fairseq.data.choices import AUTO
-from scl_fairseq.data.folders import open_folder
-from scl_fairseq.data.records import read_rows
+from scl_fairseq.data.records import parse
+from scl_fairseq.data.sources import open_source
+from scl_fairseq.data.table_files import EXPECTED, FIRST_INPUT, find_table
 from scl_fairseq.data.tasks import custom_task, text_task
 
 MOST_CLASSES = 200
@@ -38,9 +40,15 @@ def labels_of(folder: Path, column: str, columns: list[str], quoting: str) -> li
     Raises:
         ValueError, OSError: it cannot be read, or there are too few or too many.
     """
-    as_text = text_task([column], columns, quoting)
-    path = open_folder(as_text, folder, splits=("train",)).sources["train"].path
-    found = sorted({row.sentences[0] for row in read_rows(as_text, path)})
+    path = find_table(folder, "train")
+    if path is None:
+        raise FileNotFoundError(f"{folder} has no train{EXPECTED}")
+    if path.suffix == f".{FIRST_INPUT}":  # line-aligned files
+        path = path.with_suffix(".label")
+        found = {line.strip() for line in path.read_text("utf-8").splitlines()}
+    else:
+        source = open_source(text_task([column], columns, quoting), path, "input")
+        found = {texts[0] for block in read_blocks(source) for texts in parse(block).sentences}
     if not 2 <= len(found) <= MOST_CLASSES:
         raise ValueError(f"{path}: {len(found)} different labels in {column}; name --labels")
-    return found
+    return sorted(found)

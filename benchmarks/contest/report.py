@@ -38,7 +38,7 @@ def report(outcomes: Outcomes, command: str, most_test: int, costs_apart: bool =
         parts.append(APART)
     for size in outcomes.sizes:
         parts += [f"## N = {size}", *_of_size(outcomes, size)]
-    parts += ["## Settings", _settings(outcomes), _made_on(outcomes)]
+    parts += ["## Settings", _settings(outcomes), *_cut_short(outcomes), _made_on(outcomes)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -59,7 +59,7 @@ def _of_size(outcomes: Outcomes, size: int) -> list[str]:
             *_verdict(outcomes, size, others),
         ]
     rows = [_cost_row(outcomes, size, name) for name in names]
-    said = "CPU seconds of a trial (mean); ratio: over those of the last line"
+    said = f"CPU seconds of a trial (mean); ratio: to those of {_title(CHALLENGER)}"
     return [*parts, f"{said}:", markdown([*header, "ratio"], rows)]
 
 
@@ -114,8 +114,8 @@ def _verdict(outcomes: Outcomes, size: int, others: Sequence[str]) -> list[str]:
     if found is None:
         return []
     return [
-        f"The best average of the others is {ranked[best]:.1f} ({_title(best)}); "
-        f"{_title(CHALLENGER)} is at {_gain(found)} of it."
+        f"The best average of the others is {ranked[best]:.1f} ({_title(best)}); that of "
+        f"{_title(CHALLENGER)} differs by {_gain(found)} points."
     ]
 
 
@@ -135,6 +135,22 @@ def _settings(outcomes: Outcomes) -> str:
             sizes.append(place)
     rows = [[_title(name), ", ".join(sizes), f"`{text}`"] for (name, text), sizes in lines.items()]
     return markdown(["", "where", "settings"], rows, left=(0, 1, 2))
+
+
+def _cut_short(outcomes: Outcomes) -> list[str]:
+    """Where a trial had fewer steps than its epoch has, told once a task and size."""
+    found = {}
+    for record in outcomes.records:
+        steps, epoch = (record["found"].get(name) for name in ("steps", "epoch_steps"))
+        if steps is not None and steps < epoch:
+            place = f"{record['task']} N = {record['N']}"
+            found[_title(record["contender"]), place] = f"{place}: {steps} of {epoch}"
+    titles = sorted({title for title, _ in found})
+    return [
+        f"{title} was cut short, to steps of an epoch's: "
+        f"{'; '.join(text for (one, _), text in found.items() if one == title)}."
+        for title in titles
+    ]
 
 
 def _made_on(outcomes: Outcomes) -> str:
