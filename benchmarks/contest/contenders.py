@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import recipes
 from benchmarks.pipelines import ROOT
+from scl_fairseq.training.recipes import CE, SCL, WARMUP_RATIO, recipe_for
 
 MAX_LENGTH = 256  # tokens: what the encoder was trained with
 SETFIT_ENVIRONMENT = Path(os.environ.get("SETFIT_ENV", ROOT / ".venv-setfit"))
@@ -59,8 +59,8 @@ def ours(loss: str) -> Callable[[int, int, int], Mapping[str, Any]]:
     """Settings of this project's trainings, with one of its losses."""
 
     def settings(num_examples: int, num_inputs: int, num_classes: int) -> Mapping[str, Any]:
-        options = recipes.recipe(loss, num_examples, num_inputs, num_classes)
-        return {"warmup-ratio": recipes.WARMUP_RATIO, **options}
+        options = recipe_for(num_examples).options(loss, pooling="mean")
+        return {"warmup-ratio": WARMUP_RATIO, **options}
 
     return settings
 
@@ -69,6 +69,6 @@ CONTENDERS = {
     "frozen": Contender("logistic regression on frozen vectors", "frozen", frozen),
     "setfit": Contender("SetFit", "set_fit", set_fit, SETFIT_ENVIRONMENT / "bin" / "python"),
     "huggingface": Contender("Hugging Face, fine-tuned", "hugging_face", hugging_face),
-    "ce": Contender("CE (this project)", "ours", ours("ce")),
-    "scl": Contender("CE+SCL (this project)", "ours", ours("scl")),
+    "ce": Contender("CE (this project)", "ours", ours(CE)),
+    "scl": Contender("CE+SCL (this project)", "ours", ours(SCL)),
 }

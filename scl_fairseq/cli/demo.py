@@ -61,9 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "untrained, and --scl-temperature greater than 0"
         )
 
-    from scl_fairseq.demo.demo import run_demo
+    from scl_fairseq.demo.demo import TrainingError, run_demo
     from scl_fairseq.demo.settings import DemoSettings
-    from scl_fairseq.experiments.training import TrainingError
 
     # fairseq logs the whole configuration for each model that it loads, and turns on debugging logs
     # of other libraries.

@@ -11,11 +11,15 @@ from scl_fairseq.demo import report
 from scl_fairseq.demo.data import prepare_data, prepare_encoder, words_alone
 from scl_fairseq.demo.settings import DemoSettings
 from scl_fairseq.demo.systems import Trainings
-from scl_fairseq.experiments.training import TrainingError, short_path
+from scl_fairseq.experiments.training import short_path
 from scl_fairseq.files import check_unsplit, write_text
 
 MARK = "demo.txt"
 WORDS = "words alone"
+
+
+class TrainingError(RuntimeError):
+    """A training failed; the message says where it is said why."""
 
 
 def run_demo(settings: DemoSettings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ class Trainings:
             for trial in self.plan.trials
             for line in commands(self.plan, trial, self._out, self._on_cpu, "best")
         ]
-        return [f"OMP_NUM_THREADS=1 {line}" for line in lines]
+        program = shlex.quote(training.fairseq_train())
+        return [f"OMP_NUM_THREADS=1 {program} {line.split(' ', 1)[1]}" for line in lines]
 
     def correct(self) -> dict[str, list[list[bool]]]:
         """Of each system which test sentences it has right, sample by sample."""

@@ -17,7 +17,6 @@ MAY_NAME = {
     "checkpoints/vocabulary.py": "makes the files that a conversion writes",
     "data/preprocess.py": "writes the dictionaries of binarised data",
     "data/translation_loading.py": "names the files of fairseq's translation models",
-    "experiments/demo_runs.py": "an option of fairseq-train names the file",
     "experiments/sweep.py": "an option of fairseq-train names the file",
     "tasks/pairs.py": "asks whether a folder is of unlabelled data",
     "tasks/sentence_embedding.py": "a task of fairseq, whose own reader it uses",

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from benchmarks.contest.intervals import difference
+from scipy import stats
 
 
 def by_loops(tables):
