@@ -122,7 +122,7 @@ def fairseq_validate(tiny, path, *options, check=True):
     return runs.train(command, check=check)
 
 
-def test_vectors_are_by_default_those_that_the_head_reads(tiny, trained, tmp_path, lines):
+def test_vectors_are_by_default_those_that_the_head_reads(tiny, trained, tmp_path):
     sentences = sentences_of(tiny)
     text = tmp_path / "sentences"
     text.write_text("".join(f"{sentence}\n" for sentence in sentences), "utf-8")
@@ -134,6 +134,10 @@ def test_vectors_are_by_default_those_that_the_head_reads(tiny, trained, tmp_pat
         assert np.array_equal(np.load(out), model.embed(sentences, kind).numpy())
         assert torch.equal(model.embed(sentences), model.embed(sentences, kind))
     assert not torch.allclose(model.embed(sentences), model.embed(sentences, "cls"), atol=0.1)
+    head = model.model.classification_heads[HEAD]
+    with torch.no_grad():
+        pooled = torch.tanh(head.dense(model.embed(sentences, "mean")))
+    torch.testing.assert_close(model.embed(sentences, "pooled"), pooled, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
