@@ -118,7 +118,9 @@ def test_every_command_gives_the_same_labels(tiny, trained, expected, tmp_path, 
 def fairseq_validate(tiny, path, *options, check=True):
     command = [Path(sys.executable).parent / "fairseq-validate", tiny.data, "--cpu", "--path", path]
     command += ["--user-dir", runs.ROOT / "scl_fairseq", "--batch-size", 8, "--no-progress-bar"]
-    command += ["--task", "sentence_prediction", "--distributed-world-size", 1, *options]
+    command += ["--task", "sentence_prediction", "--num-classes", 2, "--init-token", 0]
+    command += ["--criterion", "sentence_prediction_scl", "--required-batch-size-multiple", 1]
+    command += ["--log-format", "simple", "--distributed-world-size", 1, *options]
     return runs.train(command, check=check)
 
 
@@ -393,8 +395,7 @@ def test_of_bart_too_every_label_is_by_the_mean(tiny, results, folder, tmp_path)
 def test_validation_as_something_else_is_refused(tiny, trained):
     for own, other in (("cls", "mean"), ("mean", "cls")):
         path = getattr(trained, own) / "checkpoint_best.pt"
-        options = ["--criterion", "sentence_prediction_scl", "--head-pooling", other]
-        done = fairseq_validate(tiny, path, *options, check=False)
+        done = fairseq_validate(tiny, path, "--head-pooling", other, check=False)
         assert done.returncode == 2, done.stdout[-3000:]
         assert "Traceback" not in done.stdout
         (line,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
