@@ -77,6 +77,7 @@ def load_sentences(options: argparse.Namespace) -> tuple[list[str], str]:
 def time_command(folder: Path, sentences: Path) -> float:
     """Seconds of the whole ``scl-embed`` command, its start included."""
     words = [sys.executable, "-m", "scl_fairseq.cli.embed", folder / "encoder"]
+    words += ["--embedding", "cls"]
     words += ["--input", sentences, "--output", folder / "command.npy"]
     started = time.perf_counter()
     done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)

@@ -29,7 +29,7 @@ def ours(folder: Path) -> Embed:
     def embed(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             return np.concatenate(
-                [model.embed(block).numpy() for block, _ in read_blocks(file, path.name)]
+                [model.embed(block, "cls").numpy() for block, _ in read_blocks(file, path.name)]
             )
 
     return embed

@@ -64,7 +64,7 @@ class SimCSECriterion(FairseqCriterion):
         self.temperature = cfg.scl_temperature
         self.scl_diagnostics = cfg.scl_diagnostics
         self._padding_idx = task.source_dictionary.pad()
-        self._embedding, self.head_pooling = embedding_of(cfg), str(cfg.head_pooling)
+        self._embedding = self.head_pooling = embedding_of(cfg)  # there is no head beside it
         self._projects = str(cfg.simcse_mlp) == "train"
         self._reader = self._make_reader(cfg, self._projects)
         # Evaluation has no MLP.

@@ -118,11 +118,13 @@ def test_every_command_gives_the_same_labels(tiny, trained, expected, tmp_path, 
 def fairseq_validate(tiny, path, *options, check=True):
     command = [Path(sys.executable).parent / "fairseq-validate", tiny.data, "--cpu", "--path", path]
     command += ["--user-dir", runs.ROOT / "scl_fairseq", "--batch-size", 8, "--no-progress-bar"]
-    command += ["--task", "sentence_prediction", "--distributed-world-size", 1, *options]
+    command += ["--task", "sentence_prediction", "--num-classes", 2, "--init-token", 0]
+    command += ["--criterion", "sentence_prediction_scl", "--required-batch-size-multiple", 1]
+    command += ["--log-format", "simple", "--distributed-world-size", 1, *options]
     return runs.train(command, check=check)
 
 
-def test_vectors_are_by_default_those_that_the_head_reads(tiny, trained, tmp_path, lines):
+def test_vectors_are_by_default_those_that_the_head_reads(tiny, trained, tmp_path):
     sentences = sentences_of(tiny)
     text = tmp_path / "sentences"
     text.write_text("".join(f"{sentence}\n" for sentence in sentences), "utf-8")
@@ -134,6 +136,10 @@ def test_vectors_are_by_default_those_that_the_head_reads(tiny, trained, tmp_pat
         assert np.array_equal(np.load(out), model.embed(sentences, kind).numpy())
         assert torch.equal(model.embed(sentences), model.embed(sentences, kind))
     assert not torch.allclose(model.embed(sentences), model.embed(sentences, "cls"), atol=0.1)
+    head = model.model.classification_heads[HEAD]
+    with torch.no_grad():
+        pooled = torch.tanh(head.dense(model.embed(sentences, "mean")))
+    torch.testing.assert_close(model.embed(sentences, "pooled"), pooled, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -389,8 +395,7 @@ def test_of_bart_too_every_label_is_by_the_mean(tiny, results, folder, tmp_path)
 def test_validation_as_something_else_is_refused(tiny, trained):
     for own, other in (("cls", "mean"), ("mean", "cls")):
         path = getattr(trained, own) / "checkpoint_best.pt"
-        options = ["--criterion", "sentence_prediction_scl", "--head-pooling", other]
-        done = fairseq_validate(tiny, path, *options, check=False)
+        done = fairseq_validate(tiny, path, "--head-pooling", other, check=False)
         assert done.returncode == 2, done.stdout[-3000:]
         assert "Traceback" not in done.stdout
         (line,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]

@@ -150,7 +150,7 @@ def test_frozen_it_is_logistic_regression_on_the_vectors_of_sentence_transformer
         *["--optimizer", "sgd", "--momentum", 0.9, "--lr", 0.1, "--weight-decay", penalty],
         *["--clip-norm", 0, "--pooler-dropout", 0, "--disable-validation", "--max-positions", 512],
         *["--no-epoch-checkpoints", "--finetune-from-model", encoder / "model.pt", "--no-shuffle"],
-        *["--log-interval", 1000, "--save-interval", 1000],
+        *["--log-interval", 1000, "--save-interval", 90],
     ]
     given = type("Tiny", (), {"data": tmp_path / "data", "flags": flags, "encoder": encoder})
     runs.train(runs.command(given, tmp_path / "run", *options))
