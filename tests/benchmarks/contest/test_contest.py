@@ -34,7 +34,7 @@ def write_pairs(folder, rows=120, seed=0):
     """Question and answer of one topic or of two; as CSV, with commas and quotes in the text."""
     generator = random.Random(seed)
     folder.mkdir()
-    for name, count in (("train", rows), ("dev", rows)):
+    for name, count in (("train", 2 * rows), ("dev", rows)):
         with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["verdict", "question", "answer"])
@@ -316,7 +316,7 @@ def test_all_contenders_run(pairs, tmp_path):
         names.append("setfit")
     words = ["--data-dir", f"mine={pairs}", *OWN, "--out", out, "--contenders", *names]
     done = run(*words, "--num-examples", 12, 300, "--num-samples", 2, 1, "--most-test", 30)
-    assert done.returncode == 2  # there are 120 rows
+    assert done.returncode == 2  # there are 240 rows
     done = run(*words, "--num-examples", 60, "--num-samples", 2, "--most-test", 30)
     assert done.returncode == 0, done.stderr + done.stdout
     assert {(one["contender"], one["sample"]) for one in lines_of(out)} == {
