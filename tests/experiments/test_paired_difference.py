@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.contest.intervals import difference
+from scl_fairseq.experiments.paired_difference import difference
 
 
 def by_loops(tables):
