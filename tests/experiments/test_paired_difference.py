@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from benchmarks.contest.intervals import difference
 from scipy import stats
+
+from scl_fairseq.experiments.paired_difference import difference
 
 
 def by_loops(tables):
