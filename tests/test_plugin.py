@@ -15,10 +15,11 @@ PACKAGE = ROOT / "scl_fairseq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Which rooms a room may import, besides itself. Whatever is not named here may not be imported.
-BASE = {"files", "refusals", "versions", "configuration", "embeddings"}
+BASE = {"batching", "files", "refusals", "versions", "configuration", "embeddings"}
 ARROWS = {
     "losses": {"products"},
     "products": set(),
+    "batching": set(),
     "files": set(),
     "refusals": set(),
     "versions": set(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from scl_fairseq.batching import batches_by_length
 from scl_fairseq.criterions.capture import HeadCapture
 from scl_fairseq.models.packed_encoder import packed, reads_first_position
 
@@ -112,11 +112,13 @@ def _read(
     """What the head reads of all examples, (N, C) in float32, and their classes, (N,)."""
     device, was_training = next(model.parameters()).device, model.training
     first_only = reads_first_position(model.classification_heads[head_name])
+    lengths = [dataset.num_tokens(index) for index in range(len(dataset))]
     vectors, targets = [], []
     model.eval()
     try:
         with packed(model, first_only):
-            for sample in _batches(dataset):
+            for chosen in batches_by_length(lengths, TOKENS):
+                sample = dataset.collater([dataset[index] for index in chosen])
                 net_input = tree_map(
                     lambda part: part.to(device) if torch.is_tensor(part) else part,
                     sample["net_input"],
@@ -128,15 +130,3 @@ def _read(
     finally:
         model.train(was_training)
     return torch.cat(vectors), torch.cat(targets)
-
-
-def _batches(dataset: Any) -> Iterator[dict[str, Any]]:
-    """All examples, those of similar length together."""
-    lengths = [int(dataset.num_tokens(index)) for index in range(len(dataset))]
-    chosen: list[int] = []
-    for index in np.argsort(lengths, kind="stable").tolist():
-        if chosen and (len(chosen) + 1) * lengths[index] > TOKENS:
-            yield dataset.collater([dataset[i] for i in chosen])
-            chosen = []
-        chosen.append(index)
-    yield dataset.collater([dataset[i] for i in chosen])

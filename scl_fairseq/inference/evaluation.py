@@ -8,7 +8,7 @@ last layer only the first position is computed where the head reads no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scl_fairseq.batching import batches_by_length
 from scl_fairseq.models.mean_head import MeanRobertaHead, classify
 from scl_fairseq.models.packed_encoder import packed, reads_first_position
 from scl_fairseq.refusals import NotFiniteError
@@ -40,26 +41,6 @@ class LengthSortedBatches:
             dataset.collater([dataset[i] for i in chosen])
             for chosen in batches_by_length(lengths, max_tokens)
         ]
-
-
-def batches_by_length(lengths: Sequence[int] | np.ndarray, max_tokens: int) -> list[list[int]]:
-    """Indices in batches of similar length.
-
-    Args:
-        lengths: (N,), tokens of each example.
-        max_tokens: examples times longest length of a batch; a longer example is a batch alone.
-
-    Returns:
-        Every index once; the longest first, so that memory runs out at once or never.
-    """
-    batches: list[list[int]] = []
-    longest = 0
-    for index in np.argsort(-np.asarray(lengths), kind="stable").tolist():
-        if not batches or (len(batches[-1]) + 1) * longest > max_tokens:
-            batches.append([])
-            longest = int(lengths[index])
-        batches[-1].append(index)
-    return batches
 
 
 def can_read(model: nn.Module, head_name: str) -> bool:

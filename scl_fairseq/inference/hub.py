@@ -15,12 +15,12 @@ from fairseq.models.roberta import RobertaHubInterface
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from torch import Tensor, nn
 
+from scl_fairseq.batching import batches_by_length
 from scl_fairseq.checkpoints.finite import is_finite, used
 from scl_fairseq.checkpoints.head_training import DENSE, PROJECTION
 from scl_fairseq.embeddings import CLS, EMBEDDINGS, MEAN
 from scl_fairseq.inference.choices import DTYPES
 from scl_fairseq.inference.evaluation import (
-    batches_by_length,
     can_read,
     check_outputs,
     tokens_for,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scl_fairseq  # noqa: F401
+from scl_fairseq.batching import batches_by_length
 from scl_fairseq.inference import evaluation
 
 HEAD = "sentence_classification_head"
@@ -15,7 +16,7 @@ HEAD = "sentence_classification_head"
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 200))
 def test_batches_hold_every_index_once_and_few_padding(lengths, max_tokens):
-    batches = evaluation.batches_by_length(lengths, max_tokens)
+    batches = batches_by_length(lengths, max_tokens)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         longest = max(lengths[i] for i in batch)
