@@ -17,6 +17,7 @@ from scl_fairseq.checkpoints.fitting import check_beside
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD, HeadTraining
 from scl_fairseq.checkpoints.loading import UNUSED_COPIES, allow_globals
 from scl_fairseq.checkpoints.tensor_files import read_pickle
+from scl_fairseq.checkpoints.training_heads import buffer_of
 from scl_fairseq.checkpoints.training_state import POOLING, part_of, text_of
 from scl_fairseq.embeddings import CLS, MEAN, POOLINGS
 from scl_fairseq.text.assets import EMBEDDING, is_regression
@@ -92,10 +93,8 @@ class Trained:
         It is what a trained head reads. Without one it is what training contrasted, or what the
         folder says that the weights came from.
         """
-        from scl_fairseq.models.mean_head import BUFFER
-
         if self.head is not None and self.head_training.was_trained(self.head):
-            return MEAN if f"{_HEADS}{self.head}.{BUFFER}" in self.tensors else CLS
+            return MEAN if buffer_of(self.head) in self.tensors else CLS
         criterion = self.settings["criterion"]
         for key in ("scl_embedding", "head_pooling"):
             if criterion.get(key) in POOLINGS:

@@ -9,6 +9,7 @@ from torch import Tensor
 from scl_fairseq.checkpoints.architecture import FAIRSEQ_PADDING_INDEX, Architecture
 from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
 from scl_fairseq.checkpoints.source_head import MODULES, SourceHead
+from scl_fairseq.checkpoints.training_heads import buffer_of
 from scl_fairseq.embeddings import MEAN
 
 WORDS = "embeddings.word_embeddings.weight"
@@ -128,9 +129,7 @@ def fairseq_state(
     else:
         state |= _fresh_head(architecture)
     if head and head.pooling == MEAN:
-        from scl_fairseq.models.mean_head import BUFFER
-
-        state[f"classification_heads.{DEFAULT_HEAD}.{BUFFER}"] = torch.ones(1)
+        state[buffer_of(DEFAULT_HEAD)] = torch.ones(1)
     return state, has_head
 
 
