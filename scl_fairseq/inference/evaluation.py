@@ -102,7 +102,8 @@ def read_dataset(
     keep_inputs = keep_inputs and reads_one_vector(model, head_name)
     seen: list[Tensor] = []
     # The head's first layer: in evaluation mode its dropout does nothing.
-    hook = model.classification_heads[head_name].dense.register_forward_pre_hook(
+    head = model.classification_heads[head_name]
+    hook = (head.dense if keep_inputs else head).register_forward_pre_hook(
         lambda layer, args: seen.append(args[0]) if keep_inputs else None
     )
     was_training = model.training

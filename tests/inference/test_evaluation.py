@@ -107,7 +107,7 @@ def test_logits_and_head_inputs_are_those_of_single_sentences(settings, max_toke
     reading = evaluation.read_dataset(model, batches, HEAD)
     torch.testing.assert_close(reading.logits, expected, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        replayed = model.classification_heads[HEAD](reading.inputs)
+        replayed = model.classification_heads[HEAD](reading.inputs[:, None])
     torch.testing.assert_close(replayed, expected, rtol=1e-5, atol=1e-5)
     assert reading.targets.tolist() == [i % 3 for i in range(len(dataset))]
 
