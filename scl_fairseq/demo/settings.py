@@ -41,7 +41,7 @@ class DemoSettings:
         names = ("epochs", "scl_lambda", "scl_temperature")
         asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         changed = replace(recipe_for(self.num_examples), **asked)
-        if changed.validate_every > changed.epochs:
+        if changed.epochs % changed.validate_every:  # or the last weights would not be looked at
             return replace(changed, validate_every=changed.epochs)
         return changed
 
