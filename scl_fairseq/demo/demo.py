@@ -13,6 +13,7 @@ from scl_fairseq.demo.settings import DemoSettings
 from scl_fairseq.demo.systems import Trainings
 from scl_fairseq.experiments.training import short_path
 from scl_fairseq.files import check_unsplit, write_text
+from scl_fairseq.training.recipes import SCL
 
 MARK = "demo.txt"
 WORDS = "words alone"
@@ -51,12 +52,22 @@ def run_demo(settings: DemoSettings) -> Path:
         failures = short_path(settings.drawn / "sweep" / "failures.jsonl")
         raise TrainingError(f"{failed} trainings have failed; {failures} says why")
     _say("[4/4] figure: t-SNE of the test sentences' embeddings, sample 0")
-    figure = report.draw(settings, trainings.checkpoints())
+    figure = report.draw(settings, trainings.models())
     report.print_table(settings, {WORDS: words_alone(settings), **trainings.correct()})
     print(f"\nFigure: {short_path(figure)}")
+    print(f"The CE+SCL model of sample 0: {short_path(_link(settings, trainings.models()[SCL]))}")
     print(f"The trainings, to repeat any of them: {short_path(script)}")
     print(f"Took {time.monotonic() - started:.0f} s.", file=sys.stderr)
     return figure
+
+
+def _link(settings: DemoSettings, folder: Path) -> Path:
+    """A name that people can type for a training's folder."""
+    link, new = settings.out / "model", settings.out / "model.new"
+    new.unlink(missing_ok=True)
+    new.symlink_to(folder.relative_to(settings.out))
+    new.replace(link)
+    return link
 
 
 def _say(text: str) -> None:

@@ -22,19 +22,19 @@ ABOUT_SYNTHETIC = (
 )
 
 
-def draw(settings: DemoSettings, checkpoints: Mapping[str, Path]) -> Path:
+def draw(settings: DemoSettings, models: Mapping[str, Path]) -> Path:
     """t-SNE of what the heads read of the test sentences, a panel a loss; returns the figure."""
     from scl_fairseq.experiments import figures
 
     rows = rows_of(settings, 0, "test")
     sentences = [row.sentences for row in rows]
     panels = {}
-    for loss, checkpoint in checkpoints.items():
+    for loss, folder in models.items():
         name = loss
         if loss == SCL:
             recipe = settings.recipe
             name += f" (λ = {recipe.scl_lambda:g}, τ = {recipe.scl_temperature:g})"
-        panels[name] = scl_fairseq.load(checkpoint).embed(sentences).numpy()
+        panels[name] = scl_fairseq.load(folder).embed(sentences).numpy()
     figure = settings.out / "tsne.png"
     figures.tsne_panels(
         panels,

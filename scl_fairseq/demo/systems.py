@@ -96,9 +96,9 @@ class Trainings:
             found[trial.setting[SYSTEM]].append([bool(one) for one in right])
         return found
 
-    def checkpoints(self) -> dict[str, Path]:
-        """Weights of the best epoch on sample 0, of the systems that train the encoder."""
-        return {loss: self.folder / self._trial(loss).id / "checkpoint_best.pt" for loss in LOSSES}
+    def models(self) -> dict[str, Path]:
+        """Folders of the models of sample 0, of the systems that train the encoder."""
+        return {loss: self.folder / self._trial(loss).id for loss in LOSSES}
 
     def _trial(self, system: str) -> Trial:
         return next(

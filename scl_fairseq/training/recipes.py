@@ -69,7 +69,8 @@ class Recipe:
 # Chosen on validation sets of SST-2 alone, by eight, three to five and two to three samples of 20,
 # 100 and 1,000 examples, with all-MiniLM-L6-v2: accuracy after the last epoch, in percent.
 #   N = 20, 30 epochs, lr 1e-4: CE 57.3, CE+SCL 61.4; at lr 2e-4 62.4 beside 62.0 on the same six
-#     samples, there with tau 0.1 58.2; begun from a probe 61.7 (3e-5: 59.9). The probe alone has 57.0.
+#     samples, there with tau 0.1 58.2; begun from a probe 61.7 (at lr 3e-5 59.9). The probe alone
+#     has 57.0.
 #   N = 100, 10 epochs, lr 1e-4: CE 71.3, CE+SCL at lambda 0.9 75.6, with a probe 74.9, at lambda
 #     0.5 with a probe 75.7. The probe alone has 70.5.
 #   N = 1000, 3 epochs, lr 1e-4: CE 81.7, CE+SCL at lambda 0.1 81.6, 0.5 81.7, 0.9 81.4; 6 epochs

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fairseq.models.roberta import RobertaModel
 from sklearn.linear_model import LogisticRegression
 
 from scl_fairseq.checkpoints import embedded
@@ -57,6 +58,11 @@ def test_demo_prints_a_table_a_figure_and_commands_that_can_be_repeated(tmp_path
     said = done.stdout + done.stderr
     assert "INFO" not in said
     assert "DEBUG" not in said
+
+    folder = str(tmp_path / "model")
+    hub = RobertaModel.from_pretrained(folder, "checkpoint_best.pt", folder).eval()
+    tokens = hub.encode("a gripping , beautifully acted film .")
+    assert hub.predict("sentence_classification_head", tokens).shape == (1, 2)
 
     commands = (tmp_path / "commands.sh").read_text().splitlines()
     assert len(commands) == 3
