@@ -125,6 +125,8 @@ def _values(settings: DemoSettings, pooling: str) -> dict[str, Any]:
         "options": {
             **{key: value for key, value in ce.items() if key not in OF_FROZEN},
             "finetune-from-model": training.short_path(settings.encoder / "model.pt"),
+            "bpe": "wordpiece",  # fairseq's own hub interface asks the checkpoint for it
+            "wordpiece-vocab": training.short_path(settings.encoder / "vocab.txt"),
         },
         "overrides": [
             {"when": {SYSTEM: FROZEN}, "options": OF_FROZEN},
