@@ -16,7 +16,7 @@ PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 .PHONY: help setup demo smoke test test-slow test-interpreters lint format bench contest clean
 
 help:
-	@echo "make demo               CE against CE+SCL on 3 few-shot samples (about 10 minutes with set-up)"
+	@echo "make demo               CE and CE+SCL on 8 few-shot samples (4 minutes after set-up)"
 	@echo "make demo GLUE_DIR=DIR  the same on SST-2 from DIR/SST-2; more options: make demo DEMO=--help"
 	@echo "make smoke              every recipe and configuration of examples/, small, on a CPU"
 	@echo "make test               tests (9 to 20 minutes on 2 cores); make test-slow: the long ones too"
