@@ -103,7 +103,7 @@ options_of() {
             --simcse-*) has=' simcse infocse ' ;;
             --supcon-*) has=' supcon ' ;;
             --scl-lambda | --scl-lambda=* | --scl-reduction | --scl-reduction=* | \
-                --freeze-encoder | --keep-head | --report-mcc | --report-acc-and-f1 | \
+                --head-init | --head-init=* | --freeze-encoder | --keep-head | --report-mcc | --report-acc-and-f1 | \
                 --f1-label | --f1-label=*)
                 has=' sentence_prediction_scl '
                 ;;

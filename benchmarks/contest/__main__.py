@@ -129,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     draws = draws_of(options)
     if options.costs_from and not (options.costs_from / RESULTS).is_file():
         raise FileNotFoundError(f"--costs-from {options.costs_from}: there is no {RESULTS} in it")
+    entrants = entrants_of(options)
     for name in options.contenders:
         python = CONTENDERS[name].python
         if not options.only_report and not python.exists():
@@ -136,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{name} needs an environment in {SETFIT_ENVIRONMENT}: run scripts/setup_setfit.sh "
                 "or leave it out with --contenders"
             )
-    trials = trials_of(entrants_of(options), draws, options.contenders, options.out)
+    trials = trials_of(entrants, draws, options.contenders, options.out)
     records, failed = Records(options.out), 0
     if not options.only_report:
         failed = run_all(trials, encoders(options.out), records, options.workers)

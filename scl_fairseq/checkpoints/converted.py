@@ -24,7 +24,10 @@ POOLING_FILE = "pooling.json"  # for people; commands read it in the checkpoint
 
 def told_pooling(pooling: str, modules: SourceModules) -> str:
     """The contents of ``pooling.json``."""
-    return json.dumps({"pooling": pooling, "source": modules.told_by}, indent=1) + "\n"
+    return (
+        json.dumps({"pooling": pooling, "source": modules.told_by}, indent=1, allow_nan=False)
+        + "\n"
+    )
 
 
 def checkpoint(

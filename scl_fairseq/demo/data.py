@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from scl_fairseq.checkpoints.embedded import convert_encoder
+from scl_fairseq.checkpoints.huggingface import Conversion
 from scl_fairseq.data import sampling, synthetic
 from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.preprocess import preprocess
@@ -16,9 +17,9 @@ from scl_fairseq.data.records import Row, read_rows
 from scl_fairseq.demo.settings import TASK, DemoSettings
 
 
-def prepare_encoder(settings: DemoSettings) -> str:
-    """Convert the embedded encoder; returns how it is pooled."""
-    return convert_encoder(settings.encoder).pooling
+def prepare_encoder(settings: DemoSettings) -> Conversion:
+    """Convert the embedded encoder."""
+    return convert_encoder(settings.encoder)
 
 
 def prepare_data(settings: DemoSettings) -> None:

@@ -35,14 +35,14 @@ def run_demo(settings: DemoSettings) -> Path:
     started = time.monotonic()
     _claim(settings.out)
     _say(f"[1/4] encoder: checking and converting {ENCODER_PACKAGE}")
-    pooling = prepare_encoder(settings)
+    encoder = prepare_encoder(settings)
     source = f"{settings.glue_dir}/SST-2" if settings.glue_dir else "a synthetic corpus"
     _say(
         f"[2/4] data: {settings.num_samples} samples of {settings.num_examples} sentences from "
         f"{source}"
     )
     prepare_data(settings)
-    trainings = Trainings(settings, pooling)
+    trainings = Trainings(settings, encoder)
     lines = trainings.commands()
     script = settings.out / "commands.sh"
     write_text(script, "".join(f"{line}\n" for line in lines))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scl_fairseq.checkpoints.huggingface import Conversion
 from scl_fairseq.demo.settings import TASK, DemoSettings
 from scl_fairseq.experiments import training
 from scl_fairseq.experiments.result_files import TRIALS
@@ -39,13 +40,13 @@ class Trainings:
 
     Args:
         settings: of the demo; encoder and data are there.
-        pooling: of the encoder.
+        encoder: that they start from.
 
     Raises:
         ValueError: the data is not what it should be.
     """
 
-    def __init__(self, settings: DemoSettings, pooling: str):
+    def __init__(self, settings: DemoSettings, encoder: Conversion):
         import torch
 
         self._settings = settings
@@ -55,7 +56,7 @@ class Trainings:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         workers = settings.workers or (None if gpus else cores)
         self._slots = make_slots(gpus, cores or 1, workers, threads=1)
-        config = config_of(_values(settings, pooling), "the demo")
+        config = config_of(_values(settings, encoder), "the demo")
         self.plan: Plan = plan(config, self._on_cpu)
 
     @property
@@ -108,9 +109,9 @@ class Trainings:
         )
 
 
-def _values(settings: DemoSettings, pooling: str) -> dict[str, Any]:
+def _values(settings: DemoSettings, encoder: Conversion) -> dict[str, Any]:
     """The sweep, as its file would say it."""
-    ce, scl = (settings.recipe.options(loss, pooling) for loss in LOSSES)
+    ce, scl = (settings.recipe.options(loss, encoder.pooling) for loss in LOSSES)
     samples = range(settings.num_samples)
     return {
         "name": "demo",
@@ -125,8 +126,7 @@ def _values(settings: DemoSettings, pooling: str) -> dict[str, Any]:
         "options": {
             **{key: value for key, value in ce.items() if key not in OF_FROZEN},
             "finetune-from-model": training.short_path(settings.encoder / "model.pt"),
-            "bpe": "wordpiece",  # fairseq's own hub interface asks the checkpoint for it
-            "wordpiece-vocab": training.short_path(settings.encoder / "vocab.txt"),
+            **_bpe(encoder),
         },
         "overrides": [
             {"when": {SYSTEM: FROZEN}, "options": OF_FROZEN},
@@ -136,6 +136,16 @@ def _values(settings: DemoSettings, pooling: str) -> dict[str, Any]:
             ),
             *({"when": {"sample": i}, "options": {"seed": settings.seed + i}} for i in samples),
         ],
+    }
+
+
+def _bpe(encoder: Conversion) -> dict[str, str]:
+    """Options that only fairseq's own hub interface needs, which asks the checkpoint for them."""
+    files = dict(encoder.bpe_options)
+    name = files.pop("_name")
+    return {
+        "bpe": name,
+        **{o.replace("_", "-"): training.short_path(Path(path)) for o, path in files.items()},
     }
 
 

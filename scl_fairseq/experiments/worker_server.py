@@ -85,7 +85,9 @@ class WorkerServer:
             if self._process is None:
                 self._begin()
             try:
-                socket.send_fds(self._connection, [json.dumps(message).encode()], fds)
+                socket.send_fds(
+                    self._connection, [json.dumps(message, allow_nan=False).encode()], fds
+                )
                 answer = self._connection.recv(LONGEST)
             except OSError:
                 answer = b""
@@ -166,7 +168,7 @@ def serve(fd: int) -> None:
                 options = os.WNOHANG if request["what"] == LOOK else 0
                 pid, status = os.waitpid(request["pid"], options)
                 answer = os.waitstatus_to_exitcode(status) if pid else None
-            connection.send(json.dumps(answer).encode())
+            connection.send(json.dumps(answer, allow_nan=False).encode())
 
 
 def _work(fds: list[int]) -> None:

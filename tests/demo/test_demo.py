@@ -88,9 +88,9 @@ def test_the_frozen_encoders_row_is_scikit_learns_on_sentence_transformers_vecto
     """Within half a point, of the vectors as that package makes them."""
     sentence_transformers = pytest.importorskip("sentence_transformers")
     settings = DemoSettings(tmp_path, num_examples=100, num_samples=1)
-    pooling = prepare_encoder(settings)
+    encoder = prepare_encoder(settings)
     prepare_data(settings)
-    trainings = Trainings(settings, pooling)
+    trainings = Trainings(settings, encoder)
     frozen = [trial for trial in trainings.plan.trials if trial.setting["system"] == FROZEN]
     trainings.plan.trials[:] = frozen
     assert trainings.run() == 0
@@ -120,7 +120,9 @@ def processes_with(variable):
 
 @needs_encoder
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_demo_leaves_no_training_behind(tmp_path, number):
     options = ["--epochs", "500", "--num-samples", "1", "--out", str(tmp_path)]
     process = subprocess.Popen(
@@ -176,6 +178,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, options, message):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_failed_trainings_are_told(tmp_path):
     done = demo(*SMALL[:-2], "--scl-temperature", 1e-30, "--out", tmp_path)
     assert done.returncode == 1
