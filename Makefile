@@ -19,7 +19,7 @@ help:
 	@echo "make demo               CE and CE+SCL on 8 few-shot samples (4 minutes after set-up)"
 	@echo "make demo GLUE_DIR=DIR  the same on SST-2 from DIR/SST-2; more options: make demo DEMO=--help"
 	@echo "make smoke              every recipe and configuration of examples/, small, on a CPU"
-	@echo "make test               tests (9 to 20 minutes on 2 cores); make test-slow: the long ones too"
+	@echo "make test               tests (16 minutes on 2 cores); make test-slow: the long ones too"
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
 	@echo "make lint | format      check | mend style"
 	@echo "make bench              speed and memory against stock fairseq, recorded (2 hours)"

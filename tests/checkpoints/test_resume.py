@@ -79,7 +79,11 @@ def test_kill_in_mid_epoch(tiny, train, uninterrupted, tmp_path):
 
 @pytest.mark.parametrize(
     ("where", "call", "broken"),
-    [("copy", 3, ["checkpoint_best.pt"]), ("copy", 6, ["checkpoint_last.pt"]), ("save", 4, [])],
+    [
+        pytest.param("copy", 3, ["checkpoint_best.pt"], marks=pytest.mark.slow),
+        ("copy", 6, ["checkpoint_last.pt"]),
+        ("save", 4, []),
+    ],
     ids=["copying to best", "copying to last", "writing"],
 )
 def test_kill_while_a_checkpoint_is_written(

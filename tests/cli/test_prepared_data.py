@@ -59,7 +59,10 @@ def accuracies(tiny, data, task, save_dir):
     return runs.logged(valid, "accuracy")
 
 
-@pytest.mark.parametrize("name", list(CLUES))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "MNLI" else ()) for name in CLUES],
+)
 def test_fairseq_train_learns_from_samples(name, tiny, gpt2_files, tmp_path):
     task = TASKS[name]
     write_official(task, tmp_path / "data")

@@ -323,6 +323,7 @@ def test_jobs_of_a_cluster_give_the_same_results(whole, tmp_path):
     assert len(list((jobs / "cluster").glob("*_submitted.pkl"))) == 2
 
 
+@pytest.mark.slow
 def test_a_restart_waits_for_jobs_that_still_run(config, tmp_path):
     pytest.importorskip("submitit")
     path, out = config(options={"max-epoch": 500}), tmp_path / "out"

@@ -41,7 +41,7 @@ def assert_equals_fairseqs(texts, labels, bpe_dir, dictionary, out, folder):
     pipeline.assert_same_files(out / "label", folder / "label", names)
 
 
-SLOW = {"QNLI": pytest.mark.slow}  # the largest
+SLOW = dict.fromkeys(("QNLI", "MRPC"), pytest.mark.slow)  # the largest pairs
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in COLUMNS])

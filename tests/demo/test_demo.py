@@ -83,6 +83,7 @@ def test_demo_prints_a_table_a_figure_and_commands_that_can_be_repeated(tmp_path
     assert repeated.stdout.split("[4/4]")[1] == done.stdout.split("[4/4]")[1]
 
 
+@pytest.mark.slow
 @needs_encoder
 def test_the_frozen_encoders_row_is_scikit_learns_on_sentence_transformers_vectors(tmp_path):
     """Within half a point, of the vectors as that package makes them."""

@@ -156,6 +156,7 @@ def test_what_is_said_is_what_was_found(finished):
     assert cost == [seconds, seconds, "—"]
 
 
+@pytest.mark.slow
 def test_a_repeated_command_skips_what_is_done(finished, tmp_path):
     words, out, _ = finished
     copy = shutil.copytree(out, tmp_path / "copy")
@@ -232,6 +233,7 @@ def test_cpu_seconds_are_those_of_a_process_and_its_children(tmp_path):
     assert idle.wall > 1
 
 
+@pytest.mark.slow
 def test_one_that_fails_is_named_and_the_others_go_on(pairs, tmp_path, monkeypatch, capsys):
     broken = contenders.Contender("broken", "no_such_module", contenders.frozen)
     monkeypatch.setitem(contenders.CONTENDERS, "setfit", broken)
