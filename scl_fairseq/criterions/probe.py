@@ -23,8 +23,9 @@ from scl_fairseq.models.packed_encoder import packed, reads_first_position
 
 logger = logging.getLogger(__name__)
 
-# The penalty is weight² / (2 · 1000) beside the mean cross-entropy, of vectors of norm 1: best on
-# the validation sets of SST-2 at 20, 100 and 500 examples alike.
+# The penalty is weight² / (2 · 1000) beside the mean cross-entropy, of vectors of norm 1: of C
+# from 0.1 to 100, this over N is near the best for 20, 100 and 500 examples of SST-2, on
+# 400 sentences of its dev.tsv.
 STRENGTH = 1000
 TOKENS = 1024  # in a batch
 
