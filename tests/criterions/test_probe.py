@@ -12,6 +12,7 @@ from scl_fairseq.criterions.sentence_prediction_scl import (
 )
 from tests import runs
 from tests.criterions import test_sentence_prediction_scl as scl
+from tests.data_parallel import case, relative_difference, run, together
 
 HEAD = "sentence_classification_head"
 PROBE = ["--head-init", "probe"]
@@ -180,3 +181,15 @@ def test_a_training_begins_with_it_and_resumes_without(tiny, train, tmp_path):
     runs.assert_same_weights(
         tmp_path / "whole" / "checkpoint_last.pt", tmp_path / "half" / "checkpoint_last.pt"
     )
+
+
+def test_two_workers_begin_alike_and_train_as_one(tiny, tmp_path):
+    updates = [[[0, 1, 2, 3, 4], [5, 6]], [[7, 8], [9, 10, 11]]]
+    cases = {"probe": case(updates, *PROBE), "drawn": case(updates)}
+    two = run(cases, 2, tiny, tmp_path / "two")
+    one = run({name: together(given) for name, given in cases.items()}, 1, tiny, tmp_path / "one")
+    for worker in two:
+        for part in ("gradients", "weights"):
+            found, expected = worker["probe"][part], one[0]["probe"][part]
+            assert relative_difference(found, expected) < 1e-5
+            assert relative_difference(found, one[0]["drawn"][part]) > 1e-3
