@@ -13,7 +13,7 @@ RUN = "$(VENV)"/bin
 PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 # Hypothesis's profile ci draws the same examples each time; make test-slow draws others.
 
-.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench contest clean
+.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench recipes contest clean
 
 help:
 	@echo "make demo               CE and CE+SCL on 8 few-shot samples (4 minutes after set-up)"

@@ -40,10 +40,7 @@ class DemoSettings:
         """The recipe for so many examples, changed as was asked."""
         names = ("epochs", "scl_lambda", "scl_temperature")
         asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        changed = replace(recipe_for(self.num_examples), **asked)
-        if changed.epochs % changed.validate_every:  # or the last weights would not be looked at
-            return replace(changed, validate_every=changed.epochs)
-        return changed
+        return replace(recipe_for(self.num_examples), **asked)
 
     @property
     def kind(self) -> str:

@@ -13,7 +13,6 @@ WARMUP_RATIO = 0.06
 LOSSES = CE, SCL = ("CE", "CE+SCL")
 # Of every recipe: computes no padding, and the optimizer at a fraction of the time of fairseq's.
 COMMON: dict[str, Value] = {
-    "batch-size": 16,
     "required-batch-size-multiple": 1,
     "num-workers": 0,
     "scl-packed": True,
@@ -32,7 +31,8 @@ class Recipe:
     Attributes:
         most: examples up to which it is meant.
         epochs: of the training.
-        validate_every: epochs; the best of them is kept, by accuracy.
+        validations: how many, at equal distances; the best epoch of them is kept, by accuracy.
+        batch_size: sentences or pairs of an update.
         lr: highest learning rate.
         scl_lambda: weight of SCL.
         scl_temperature: tau of it.
@@ -40,7 +40,8 @@ class Recipe:
 
     most: float
     epochs: int
-    validate_every: int
+    validations: int
+    batch_size: int
     lr: float
     scl_lambda: float
     scl_temperature: float
@@ -52,6 +53,8 @@ class Recipe:
             loss: ``CE`` or ``CE+SCL``.
             pooling: what the encoder was trained to be read by, ``mean`` or ``cls``.
         """
+        # The last epoch is always validated.
+        every = self.epochs if self.epochs % self.validations else self.epochs // self.validations
         term: dict[str, Value] = {"scl-lambda": 0}
         if loss == SCL:
             term = {"scl-lambda": self.scl_lambda, "scl-temperature": self.scl_temperature}
@@ -59,10 +62,11 @@ class Recipe:
             **COMMON,
             **term,
             "head-pooling": pooling,
+            "batch-size": self.batch_size,
             "lr": self.lr,
             "max-epoch": self.epochs,
-            "validate-interval": self.validate_every,
-            "save-interval": self.validate_every,
+            "validate-interval": every,
+            "save-interval": every,
         }
 
 
@@ -83,9 +87,21 @@ class Recipe:
 # On scl-sample's dev half alone, N = 100, eight samples: CE 72.4, CE+SCL 74.3, best of two
 # validations. Other tasks, pairs and more classes have not been searched.
 RECIPES = (
-    Recipe(50, epochs=30, validate_every=15, lr=1e-4, scl_lambda=0.9, scl_temperature=0.3),
-    Recipe(300, epochs=10, validate_every=5, lr=1e-4, scl_lambda=0.9, scl_temperature=0.3),
-    Recipe(float("inf"), epochs=3, validate_every=3, lr=1e-4, scl_lambda=0.5, scl_temperature=0.3),
+    Recipe(
+        50, epochs=30, validations=2, batch_size=16, lr=1e-4, scl_lambda=0.9, scl_temperature=0.3
+    ),
+    Recipe(
+        300, epochs=10, validations=2, batch_size=16, lr=1e-4, scl_lambda=0.9, scl_temperature=0.3
+    ),
+    Recipe(
+        float("inf"),
+        epochs=3,
+        validations=1,
+        batch_size=16,
+        lr=1e-4,
+        scl_lambda=0.5,
+        scl_temperature=0.3,
+    ),
 )
 
 
