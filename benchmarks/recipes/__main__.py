@@ -9,27 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.contest.encoders import encoders
 from benchmarks.contest.samples import Draw, Entrant
 from benchmarks.recipes.arms import Arm, arms_of
 from benchmarks.recipes.folders import binarised
-from benchmarks.recipes.table import Judged, table
+from benchmarks.recipes.table import judged_of, table
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.sweep import main as sweep
 from scl_fairseq.cli.task_options import positive
+from scl_fairseq.data.choices import TRUNCATE
 from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.tasks import TASKS
-from scl_fairseq.experiments.result_files import RESULTS
-from scl_fairseq.experiments.results import predictions_of, read_results
+from scl_fairseq.experiments.settings import SYSTEM
 from scl_fairseq.files import write_text
 from scl_fairseq.training.recipes import WARMUP_RATIO
 
 PROG = "benchmarks.recipes"
 GLUE = ("SST-2", "QNLI", "MRPC", "RTE", "MNLI")
 REVIEWS = "Yelp-2"
-ARM = "system"  # how a sweep calls settings that have a name
 RESULT = Path(__file__).parent.parent / "results" / "recipes.md"
 NOTES = """\
 Accuracy in percent on a part of dev that trained and chose nothing, at most {judged} rows of a \
@@ -105,28 +102,16 @@ def configuration(
         "data": f"{out.resolve()}/bin/{{task}}/{{N}}/sample{{sample}}",
         "warmup-ratio": WARMUP_RATIO,
         "grid": [
-            {"task": list(tasks), "N": [size], "sample": [index], ARM: [arm.name]}
+            {"task": list(tasks), "N": [size], "sample": [index], SYSTEM: [arm.name]}
             for index in range(samples)
             for arm in arms
         ],
         "options": {**shared, "finetune-from-model": str(encoder / "model.pt")},
         "overrides": [
-            *({"when": {ARM: name}, "options": one} for name, one in own.items()),
+            *({"when": {SYSTEM: name}, "options": one} for name, one in own.items()),
             *({"when": {"sample": i}, "options": {"seed": i + 1}} for i in range(samples)),
         ],
     }
-
-
-def judged_of(folder: Path) -> Judged:
-    """What is done in a sweep's folder."""
-    found: Judged = {}
-    if not (folder / RESULTS).exists():
-        return found
-    for result in read_results(folder).results:
-        own = found.setdefault(str(result.setting[ARM]), {})
-        right = np.array(predictions_of(result).correct, dtype=bool)
-        own.setdefault(str(result.setting["task"]), {})[int(result.setting["sample"])] = right
-    return found
 
 
 @command(PROG)
@@ -142,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = options.out / f"N{size}"
         if not options.only_report:
             wanted = Draw(size, options.num_samples, options.seed, most_test=1000)
-            encoding = Settings("wordpiece", encoder, options.max_positions, "truncate")
+            encoding = Settings("wordpiece", encoder, options.max_positions, TRUNCATE)
             for entrant in entrants:
                 binarised(entrant, wanted, options.out, options.most_judged, encoding)
             values = configuration(arms, tasks, size, options.num_samples, options.out, encoder)
@@ -150,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_text(config, json.dumps(values, indent=1, allow_nan=False))  # JSON is YAML
             line = [config, "--out", folder, "--cpu", "--workers", options.workers, "--threads", 1]
             failed |= sweep([str(word) for word in line])
-        parts += [f"## N = {size}", table(arms, tasks, judged_of(folder))]
+        parts += [f"## N = {size}", table([arm.name for arm in arms], tasks, judged_of(folder))]
     notes = NOTES.format(judged=options.most_judged, length=options.max_positions)
     text = "\n\n".join([notes, *parts])
     print(text)
