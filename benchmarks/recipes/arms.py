@@ -38,29 +38,37 @@ _BASES = {
     100: Recipe(300, epochs=10, batch_size=16, scl_lambda=0.9, **_USUAL),
     1000: Recipe(float("inf"), epochs=3, batch_size=16, scl_lambda=0.5, **_USUAL),
 }
-_CHANGES: dict[int, tuple[Mapping[str, float], ...]] = {
+# Fields of the recipe, and options of fairseq-train, which have hyphens.
+Change = Mapping[str, Value]
+_HEAD: tuple[Change, ...] = ({"head-lr-scale": 10}, {"head-init": "probe"})
+_CHANGES: dict[int, tuple[Change, ...]] = {
     20: (
         *({"epochs": 10}, {"epochs": 40}, {"lr": 2e-4}, {"lr": 5e-5}),
         *({"epochs": 10, "lr": 2e-4}, {"batch_size": 16}),
         *({"scl_lambda": 0.5}, {"scl_temperature": 0.1}),
+        *(*_HEAD, {"epochs": 10, "head-lr-scale": 10}, {"lr": 5e-5, "head-init": "probe"}),
     ),
     100: (
         *({"epochs": 5}, {"epochs": 20}, {"lr": 2e-4}, {"lr": 5e-5}),
         *({"batch_size": 32}, {"batch_size": 32, "lr": 2e-4}),
         *({"scl_lambda": 0.5}, {"scl_temperature": 0.1}),
+        *(*_HEAD, {"epochs": 5, "head-lr-scale": 10}),
     ),
     1000: (
         *({"epochs": 2}, {"lr": 2e-4}, {"batch_size": 32, "lr": 2e-4}),
         *({"scl_lambda": 0.9}, {"scl_lambda": 0.1}),
+        *({"head-lr-scale": 10}, {"epochs": 2, "head-lr-scale": 10}),
     ),
 }
 _SHORT = {"batch_size": "batch", "scl_lambda": "lambda", "scl_temperature": "tau"}
 
 
-def _named(base: Recipe, change: Mapping[str, float], loss: str = SCL) -> Arm:
-    said = [f"{_SHORT.get(name, name)} {value:g}" for name, value in change.items()]
+def _named(base: Recipe, change: Change, loss: str = SCL) -> Arm:
+    said = [f"{_SHORT.get(name, name)} {value}" for name, value in change.items()]
     name = ", ".join([*([CE] if loss == CE else []), *said]) or BASE
-    return Arm(name, replace(base, **change), loss)
+    more = {key: value for key, value in change.items() if "-" in key}
+    fields = {key: value for key, value in change.items() if "-" not in key}
+    return Arm(name, replace(base, **fields), loss, more)
 
 
 def arms_of(num_examples: int) -> list[Arm]:
