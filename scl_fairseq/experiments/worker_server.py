@@ -148,6 +148,7 @@ def serve(fd: int) -> None:
     torch.optim.SGD([torch.zeros(1)], lr=1.0)
     gc.collect()
     gc.freeze()  # a collection in a copy would copy all that it looks at
+    ended: dict[int, int] = {}
     with socket.socket(fileno=fd) as connection:
         while True:
             message, fds, _, _ = socket.recv_fds(connection, LONGEST, 3)
@@ -156,6 +157,7 @@ def serve(fd: int) -> None:
             request = json.loads(message)
             if request["what"] == START:
                 answer = os.fork()
+                ended.pop(answer, None)
                 if answer == 0:
                     connection.close()
                     _work(fds)
@@ -166,8 +168,11 @@ def serve(fd: int) -> None:
                     os.close(number)
             else:
                 options = os.WNOHANG if request["what"] == LOOK else 0
-                pid, status = os.waitpid(request["pid"], options)
-                answer = os.waitstatus_to_exitcode(status) if pid else None
+                answer = ended.get(request["pid"])  # two threads may ask, and one process has died
+                if answer is None:
+                    pid, status = os.waitpid(request["pid"], options)
+                    if pid:
+                        answer = ended[pid] = os.waitstatus_to_exitcode(status)
             connection.send(json.dumps(answer, allow_nan=False).encode())
 
 
