@@ -6,6 +6,7 @@ VENV := .venv
 PYTHON :=
 DEMO :=
 CONTEST :=
+RECIPES :=
 
 RUN = "$(VENV)"/bin
 # By file: what the tests of a file share is made once, not once on each core.
@@ -24,6 +25,7 @@ help:
 	@echo "make lint | format      check | mend style"
 	@echo "make bench              speed and memory against stock fairseq, recorded (2 hours)"
 	@echo "make contest GLUE_DIR=DIR  beside SetFit and others, recorded (many hours; CONTEST=--help)"
+	@echo "make recipes GLUE_DIR=DIR  the search that the recipes rest on, recorded (many hours)"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 
@@ -62,6 +64,10 @@ bench: setup
 	$(RUN)/python -m benchmarks.embed --record
 	$(RUN)/python -m benchmarks.packed --record
 	$(RUN)/python -m benchmarks.packed_accuracy --record
+
+recipes: setup
+	@$(RUN)/python -m benchmarks.recipes $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") \
+		$(if $(YELP_DIR),--yelp-dir "$(YELP_DIR)") $(or $(RECIPES),--record)
 
 contest: setup
 	@scripts/setup_setfit.sh .venv-setfit "$(VENV)"
