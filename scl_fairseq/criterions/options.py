@@ -8,6 +8,7 @@ from typing import Any
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from scl_fairseq.embeddings import CLS, CONTRASTED, EMBEDDINGS, HEAD, POOLINGS
+from scl_fairseq.losses.precision import FLOAT32, KERNELS, PRODUCTS, Arithmetic
 from scl_fairseq.losses.supervised_contrastive import check_temperature
 
 
@@ -33,6 +34,20 @@ class ContrastConfig(FairseqDataclass):
             "help": "sentence embedding to contrast: head (what the head reads, see "
             "--head-pooling), cls, pooled (what its output projection reads) or mean (over the "
             "positions that are not padding)"
+        },
+    )
+    scl_products: ChoiceEnum(list(PRODUCTS)) = field(
+        default=FLOAT32,
+        metadata={
+            "help": "precision of the products that similarities are, which all add up in float32: "
+            "float32 (also where TF32 is allowed), tf32 (on a GPU) or bf16"
+        },
+    )
+    scl_kernel: ChoiceEnum(list(KERNELS)) = field(
+        default=KERNELS[0],
+        metadata={
+            "help": "what computes the similarities of large batches on a GPU: torch, triton, or "
+            "auto: Triton's kernel on cards where it was measured to be faster, otherwise torch"
         },
     )
     scl_gather: ChoiceEnum(["all", "none"]) = field(
@@ -86,6 +101,11 @@ def embedding_of(cfg: ContrastConfig) -> str:
     """The sentence embedding that is contrasted: ``cls``, ``pooled`` or ``mean``."""
     kind = str(cfg.scl_embedding)
     return str(cfg.head_pooling) if kind == HEAD else kind
+
+
+def arithmetic_of(cfg: ContrastConfig) -> Arithmetic:
+    """How similarities are computed."""
+    return Arithmetic(str(cfg.scl_products), str(cfg.scl_kernel))
 
 
 def check_contrasted(state: Mapping[str, Any], kind: str) -> None:

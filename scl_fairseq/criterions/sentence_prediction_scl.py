@@ -16,7 +16,12 @@ from fairseq.logging import metrics
 from scl_fairseq.criterions import diagnostics, reports
 from scl_fairseq.criterions.contrast import Contrast
 from scl_fairseq.criterions.frozen import FrozenReader
-from scl_fairseq.criterions.options import ContrastConfig, check_contrast, embedding_of
+from scl_fairseq.criterions.options import (
+    ContrastConfig,
+    arithmetic_of,
+    check_contrast,
+    embedding_of,
+)
 from scl_fairseq.criterions.probe import begin_as_probe
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.reports import Reports
@@ -105,6 +110,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         super().__init__(cfg, task)
         self.scl_lambda = cfg.scl_lambda
         self.scl_temperature = cfg.scl_temperature
+        self._arithmetic = arithmetic_of(cfg)
         self.scl_reduction = str(cfg.scl_reduction)
         self.scl_embedding = embedding_of(cfg)
         self.head_pooling = str(cfg.head_pooling)
@@ -191,7 +197,12 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         if self.scl_diagnostics and model.training:
             logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
         scl_loss = supervised_contrastive_loss(
-            contrast.rows, contrast.labels, self.scl_temperature, "sum", contrast.own
+            contrast.rows,
+            contrast.labels,
+            self.scl_temperature,
+            "sum",
+            contrast.own,
+            self._arithmetic,
         )
         self._contrast.remember(contrast)
         regularizer = sum(logging_output.get(key, 0.0) for key in STOCK_REGULARIZERS)

@@ -13,6 +13,7 @@ from scl_fairseq.criterions import diagnostics
 from scl_fairseq.criterions.candidates import Candidates
 from scl_fairseq.criterions.options import (
     ContrastConfig,
+    arithmetic_of,
     check_contrast,
     check_contrasted,
     embedding_of,
@@ -62,6 +63,7 @@ class SimCSECriterion(FairseqCriterion):
         _check_config(cfg)
         super().__init__(task)
         self.temperature = cfg.scl_temperature
+        self._arithmetic = arithmetic_of(cfg)
         self.scl_diagnostics = cfg.scl_diagnostics
         self._padding_idx = task.source_dictionary.pad()
         self._embedding = self.head_pooling = embedding_of(cfg)  # there is no head beside it
@@ -116,7 +118,12 @@ class SimCSECriterion(FairseqCriterion):
         """InfoNCE summed over the sentences, and diagnostics."""
         found = self._candidates(model, rows, texts)
         loss = info_nce_loss(
-            found.queries, found.candidates, found.positives, self.temperature, "sum"
+            found.queries,
+            found.candidates,
+            found.positives,
+            self.temperature,
+            "sum",
+            self._arithmetic,
         )
         self._candidates.remember(found)
         if not self.scl_diagnostics:

@@ -13,6 +13,7 @@ from scl_fairseq.criterions import diagnostics, neighbours
 from scl_fairseq.criterions.contrast import Contrast
 from scl_fairseq.criterions.options import (
     ContrastConfig,
+    arithmetic_of,
     check_contrast,
     check_contrasted,
     embedding_of,
@@ -104,6 +105,7 @@ class SupConCriterion(FairseqCriterion):
         _check_config(cfg, task)
         super().__init__(task)
         self.temperature = cfg.scl_temperature
+        self._arithmetic = arithmetic_of(cfg)
         self.average = str(cfg.supcon_average)
         self.is_unsupervised = cfg.supcon_unsupervised
         self.needs_labels = not cfg.supcon_unsupervised
@@ -174,7 +176,7 @@ class SupConCriterion(FairseqCriterion):
             logging_output.update(diagnostics.batch_sums(rows, marks))
             logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
         loss = AVERAGES[self.average](
-            contrast.rows, contrast.labels, self.temperature, "sum", contrast.own
+            contrast.rows, contrast.labels, self.temperature, "sum", contrast.own, self._arithmetic
         )
         self._contrast.remember(contrast)
         logging_output.update(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from scl_fairseq.losses.precision import DEFAULT, Arithmetic, check_arithmetic
 from scl_fairseq.losses.supervised_contrastive import (
     check_inputs,
     checked_anchors,
@@ -14,7 +15,7 @@ from scl_fairseq.losses.supervised_contrastive import (
     log_sum_exp,
     reduced,
 )
-from scl_fairseq.losses.tiled import tile_for
+from scl_fairseq.losses.tiles import exceeds_tile, tile_for
 
 
 def supervised_contrastive_loss_in(
@@ -23,6 +24,7 @@ def supervised_contrastive_loss_in(
     temperature: float = 0.3,
     reduction: str = "mean",
     anchors: slice | None = None,
+    arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     r"""As ``supervised_contrastive_loss``, but each anchor averages probabilities, not their logs.
 
@@ -42,14 +44,20 @@ def supervised_contrastive_loss_in(
         Khosla et al., *Supervised Contrastive Learning* (arXiv 2004.11362), equation 3, L_in.
     """
     check_inputs(embeddings, labels, temperature, reduction)
+    check_arithmetic(arithmetic)
     anchors = checked_anchors(anchors, len(embeddings))
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
-        losses = anchor_losses_in(l2_normalize(embeddings), labels, temperature, anchors)
+        unit = l2_normalize(embeddings)
+        losses = anchor_losses_in(unit, labels, temperature, anchors, arithmetic)
     return reduced(losses, reduction)
 
 
 def anchor_losses_in(
-    features: Tensor, labels: Tensor, temperature: float, anchors: slice | None = None
+    features: Tensor,
+    labels: Tensor,
+    temperature: float,
+    anchors: slice | None = None,
+    arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     """Per-anchor loss (L_in) of features that are compared as they are.
 
@@ -58,14 +66,15 @@ def anchor_losses_in(
         labels: (N,), integer.
         temperature: tau, finite and greater than 0.
         anchors: consecutive rows that are the A anchors; all N by default.
+        arithmetic: how similarities are computed.
 
     Returns:
         (A,), in nats; exactly 0 for anchors without a positive.
     """
     anchors = checked_anchors(anchors, len(features))
+    if not exceeds_tile((anchors.stop - anchors.start) * len(features), features.device):
+        return _losses(features, labels, temperature, anchors, arithmetic)
     at_a_time = max(1, tile_for(features.device) ** 2 // len(features))
-    if anchors.stop - anchors.start <= at_a_time:
-        return _losses(features, labels, temperature, anchors)
     found = [
         checkpoint(
             _losses,
@@ -73,6 +82,7 @@ def anchor_losses_in(
             labels,
             temperature,
             slice(start, min(start + at_a_time, anchors.stop)),
+            arithmetic,
             use_reentrant=False,
         )
         for start in range(anchors.start, anchors.stop, at_a_time)
@@ -80,11 +90,13 @@ def anchor_losses_in(
     return torch.cat(found)
 
 
-def _losses(features: Tensor, labels: Tensor, temperature: float, anchors: slice) -> Tensor:
-    similarities, own = compared(features, temperature, anchors)
+def _losses(
+    features: Tensor, labels: Tensor, temperature: float, anchors: slice, arithmetic: Arithmetic
+) -> Tensor:
+    scores, own = compared(features, temperature, anchors, arithmetic)
     is_positive = (labels[anchors, None] == labels) & ~own
-    others = log_sum_exp(similarities, own)
-    attraction = log_sum_exp(similarities, ~is_positive)
+    others = log_sum_exp(scores, own)
+    attraction = log_sum_exp(scores, ~is_positive)
     positives = is_positive.sum(dim=1)
-    losses = others - attraction + positives.clamp(min=1).to(similarities.dtype).log()
+    losses = others - attraction + positives.clamp(min=1).to(scores.dtype).log()
     return torch.where(positives > 0, losses, 0.0)

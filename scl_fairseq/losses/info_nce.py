@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from scl_fairseq.losses.precision import DEFAULT, Arithmetic, check_arithmetic, similarities
 from scl_fairseq.losses.supervised_contrastive import REDUCTIONS, check_temperature, l2_normalize
-from scl_fairseq.losses.tiled import tile_for
+from scl_fairseq.losses.tiles import exceeds_tile, tile_for
 
 
 def info_nce_loss(
@@ -16,6 +17,7 @@ def info_nce_loss(
     positives: Tensor | None = None,
     temperature: float = 0.05,
     reduction: str = "mean",
+    arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     r"""Cross-entropy of finding each query's positive among all candidates.
 
@@ -36,6 +38,7 @@ def info_nce_loss(
             in order.
         temperature: finite and greater than 0.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, (A,). The mean over no query is 0.
+        arithmetic: the precision of the products, by default float32 whatever the process allows.
 
     Returns:
         A scalar, or (A,), in nats; float32, or float64 for float64 rows.
@@ -48,6 +51,7 @@ def info_nce_loss(
         al., *Representation Learning with Contrastive Predictive Coding* (arXiv 1807.03748).
     """
     check_temperature(temperature)
+    check_arithmetic(arithmetic)
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if queries.dim() != 2 or candidates.dim() != 2 or queries.size(1) != candidates.size(1):
@@ -67,14 +71,18 @@ def info_nce_loss(
     # Under autocast the products would run in half precision, which a small tau cannot bear.
     with torch.autocast(device_type=queries.device.type, enabled=False):
         rows, others = l2_normalize(queries), l2_normalize(candidates)
-        size = max(1, tile_for(rows.device) ** 2 // max(1, len(others)))
-        if len(rows) <= size:
-            losses = _block(rows, others, positives, temperature)
+        if not exceeds_tile(len(rows) * len(others), rows.device):
+            losses = _block(rows, others, positives, temperature, arithmetic)
         else:
+            size = max(1, tile_for(rows.device) ** 2 // len(others))
             blocks = zip(rows.split(size), positives.split(size), strict=True)
             losses = torch.cat(
                 [
-                    checkpoint(_block, part, others, of_part, temperature, use_reentrant=False)
+                    checkpoint(
+                        _block,
+                        *(part, others, of_part, temperature, arithmetic),
+                        use_reentrant=False,
+                    )
                     for part, of_part in blocks
                 ]
             )
@@ -83,8 +91,14 @@ def info_nce_loss(
     return losses.sum() if reduction == "sum" or not len(losses) else losses.mean()
 
 
-def _block(rows: Tensor, candidates: Tensor, positives: Tensor, temperature: float) -> Tensor:
+def _block(
+    rows: Tensor,
+    candidates: Tensor,
+    positives: Tensor,
+    temperature: float,
+    arithmetic: Arithmetic,
+) -> Tensor:
     """Losses of some queries, (a,)."""
-    similarities = rows @ candidates.T / temperature
-    attraction = similarities.gather(1, positives[:, None]).squeeze(1)
-    return torch.logsumexp(similarities, dim=1) - attraction
+    scores = similarities(rows, candidates, arithmetic.products) / temperature
+    attraction = scores.gather(1, positives[:, None]).squeeze(1)
+    return torch.logsumexp(scores, dim=1) - attraction

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from scl_fairseq.losses.average_inside import supervised_contrastive_loss_in
+from scl_fairseq.losses.precision import DEFAULT, Arithmetic
 from scl_fairseq.losses.supervised_contrastive import supervised_contrastive_loss
 
 # Where the mean over an anchor's positives stands: outside of the logarithm, or inside.
@@ -21,6 +22,7 @@ def multi_view_contrastive_loss(
     anchors: slice | None = None,
     memory: Tensor | None = None,
     memory_labels: Tensor | None = None,
+    arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     r"""Contrast every view of every example with all others.
 
@@ -47,6 +49,7 @@ def multi_view_contrastive_loss(
         anchors: consecutive examples whose views are the anchors; all N by default.
         memory: (K, D), rows to contrast with that get no gradient, such as keys of earlier batches.
         memory_labels: (K,), integer, theirs; where ``labels`` are given.
+        arithmetic: the precision of the products, by default float32 whatever the process allows.
 
     Returns:
         A scalar, or (A, V) for ``"none"``, in nats; float32, or float64 for float64 embeddings.
@@ -81,7 +84,7 @@ def multi_view_contrastive_loss(
     if anchors is None:
         anchors = slice(0, n)
     flat = slice((anchors.start or 0) * views, anchors.stop * views, anchors.step)
-    losses = AVERAGES[average](rows, row_labels, temperature, reduction, flat)
+    losses = AVERAGES[average](rows, row_labels, temperature, reduction, flat, arithmetic)
     return losses.view(-1, views) if reduction == "none" else losses
 
 

@@ -8,7 +8,15 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from scl_fairseq.losses.tiled import TiledAnchorLosses, UnitRows, tile_for
+from scl_fairseq.losses.precision import (
+    DEFAULT,
+    Arithmetic,
+    check_arithmetic,
+    resolved,
+    similarities,
+)
+from scl_fairseq.losses.tiled import TiledAnchorLosses, UnitRows
+from scl_fairseq.losses.tiles import exceeds_tile, tile_for
 
 REDUCTIONS = ("mean", "sum", "none")
 INTEGER_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -20,6 +28,7 @@ def supervised_contrastive_loss(
     temperature: float = 0.3,
     reduction: str = "mean",
     anchors: slice | None = None,
+    arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     r"""Supervised contrastive loss over one batch.
 
@@ -43,6 +52,7 @@ def supervised_contrastive_loss(
         reduction: ``"mean"`` (sum / A), ``"sum"`` (the formula as printed) or ``"none"``, (A,).
         anchors: consecutive rows that are the A anchors; all N by default. The others are what
             anchors are compared with, and receive gradients too. The mean over none is 0.
+        arithmetic: the precision of the products, by default float32 whatever the process allows.
 
     Returns:
         A scalar, or (A,) for ``"none"``, in nats; float32, or float64 for float64 embeddings.
@@ -56,6 +66,7 @@ def supervised_contrastive_loss(
         equation 3; Khosla et al., *Supervised Contrastive Learning*, L_out (arXiv 2004.11362).
     """
     check_inputs(embeddings, labels, temperature, reduction)
+    check_arithmetic(arithmetic)
     anchors = checked_anchors(anchors, len(embeddings))
     # Under autocast the products below would run in half precision, which tau = 0.01 cannot bear.
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
@@ -63,14 +74,19 @@ def supervised_contrastive_loss(
             # The temperature within the rows' length, which saves a pass over the similarities.
             tile, length = tile_for(embeddings.device), temperature**-0.5
             features = UnitRows.apply(embeddings, length, tile)
-            losses = anchor_losses(features, labels, 1.0, anchors)
+            losses = anchor_losses(features, labels, 1.0, anchors, arithmetic)
         else:
-            losses = anchor_losses(l2_normalize(embeddings), labels, temperature, anchors)
+            unit = l2_normalize(embeddings)
+            losses = anchor_losses(unit, labels, temperature, anchors, arithmetic)
     return reduced(losses, reduction)
 
 
 def anchor_losses(
-    features: Tensor, labels: Tensor, temperature: float, anchors: slice | None = None
+    features: Tensor,
+    labels: Tensor,
+    temperature: float,
+    anchors: slice | None = None,
+    arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     """Per-anchor SupCon loss (L_out) of features that are compared as they are.
 
@@ -79,6 +95,7 @@ def anchor_losses(
         labels: (N,), integer.
         temperature: tau, finite and greater than 0.
         anchors: consecutive rows that are the A anchors; all N by default.
+        arithmetic: how similarities are computed.
 
     Returns:
         (A,), in nats; exactly 0 for anchors without a positive.
@@ -88,7 +105,8 @@ def anchor_losses(
     if _is_large(anchors, features):
         if temperature != 1:
             features = features * temperature**-0.5
-        return TiledAnchorLosses.apply(features, class_of, anchors, tile_for(features.device))
+        how = tile_for(features.device), resolved(arithmetic, features)
+        return TiledAnchorLosses.apply(features, class_of, anchors, *how)
     chosen, own_class = features[anchors], class_of[anchors]
     # N_{y_i} - 1, in the features' dtype: an integer tensor times a float would be float32.
     positives = (torch.bincount(class_of)[own_class] - 1).to(features.dtype)
@@ -98,17 +116,19 @@ def anchor_losses(
     positive_sums = (chosen * (class_sums[own_class] - chosen)).sum(dim=1)
     attraction = positive_sums / (temperature * positives.clamp(min=1))
 
-    similarities, own = compared(features, temperature, anchors)
-    repulsion = log_sum_exp(similarities, own)
+    scores, own = compared(features, temperature, anchors, arithmetic)
+    repulsion = log_sum_exp(scores, own)
     return torch.where(positives > 0, repulsion - attraction, 0.0)
 
 
-def compared(features: Tensor, temperature: float, anchors: slice) -> tuple[Tensor, Tensor]:
+def compared(
+    features: Tensor, temperature: float, anchors: slice, arithmetic: Arithmetic
+) -> tuple[Tensor, Tensor]:
     """Similarities of anchors and all rows, (A, N), and which are of an anchor with itself."""
-    similarities = features[anchors] @ features.T / temperature
-    own = torch.zeros_like(similarities, dtype=torch.bool)
+    scores = similarities(features[anchors], features, arithmetic.products) / temperature
+    own = torch.zeros_like(scores, dtype=torch.bool)
     own.diagonal(anchors.start).fill_(True)
-    return similarities, own
+    return scores, own
 
 
 def log_sum_exp(similarities: Tensor, left_out: Tensor) -> Tensor:
@@ -120,7 +140,7 @@ def log_sum_exp(similarities: Tensor, left_out: Tensor) -> Tensor:
 
 def _is_large(anchors: slice, features: Tensor) -> bool:
     """Whether there are more similarities than one tile has."""
-    return (anchors.stop - anchors.start) * len(features) > tile_for(features.device) ** 2
+    return exceeds_tile((anchors.stop - anchors.start) * len(features), features.device)
 
 
 def reduced(losses: Tensor, reduction: str) -> Tensor:

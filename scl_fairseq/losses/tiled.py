@@ -1,8 +1,9 @@
 """The supervised contrastive term of large batches, in memory that grows with N and not with N x N.
 
 The similarity matrix is computed tile by tile, reduced to one logsumexp an anchor, and computed
-again in backward, but for the first tiles: those are kept, in as much memory as the features take.
-Where every row is an anchor the matrix is symmetric and each pair of tiles is computed once.
+again in backward, but for the first tiles: as many as there is room for are kept, which changes no
+bit of the result. Where every row is an anchor the matrix is symmetric and each pair of tiles is
+computed once.
 Gradients are written by hand; those of gradients are not available.
 """
 
@@ -14,12 +15,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scl_fairseq.products import add_product, times_transposed
+from scl_fairseq.kernels.choice import similarity_kernels
+from scl_fairseq.losses.precision import (
+    TF32,
+    TRITON,
+    Arithmetic,
+    add_product,
+    rounded,
+    times_transposed,
+)
+from scl_fairseq.losses.tiles import blocks, room_for_tiles
 
-# Rows and columns of a tile; what fits in one is not computed in tiles. On a CPU it should stay in
-# cache, on a GPU occupy the device (that number was never measured).
-CPU_TILE = 512
-GPU_TILE = 4096
 # Exponentials of similarities up to this one float32 can add and divide by as they are: exp(40) is
 # 2e17. Unit rows have them where tau is at least 0.025.
 BOUND = 40
@@ -33,13 +39,14 @@ class TiledAnchorLosses(torch.autograd.Function):
         class_of: (M,), classes numbered from 0.
         anchors: the rows that are anchors, a slice of step 1 with start and stop.
         tile: rows of a tile.
+        arithmetic: of the similarities; ``kernel`` is ``torch`` or ``triton``.
 
     Returns:
         (A,), the anchors' losses in nats; exactly 0 for anchors without a positive.
     """
 
     @staticmethod
-    def forward(ctx, features, class_of, anchors, tile):
+    def forward(ctx, features, class_of, anchors, tile, arithmetic):
         """Losses of the anchors."""
         own_class = class_of[anchors]
         counts = torch.bincount(class_of)
@@ -49,7 +56,7 @@ class TiledAnchorLosses(torch.autograd.Function):
 
         # Sum over the positives j of z_i . z_j, which is z_i . (S - z_i).
         attraction = torch.empty_like(positives)
-        for rows in _blocks(anchors, tile):
+        for rows in blocks(anchors, tile):
             block = features[rows]
             others = class_sums[class_of[rows]].sub_(block)
             attraction[_shifted(rows, anchors)] = others.mul_(block).sum(dim=1)
@@ -57,8 +64,8 @@ class TiledAnchorLosses(torch.autograd.Function):
 
         largest_norm = torch.linalg.vector_norm(features, dim=1).amax().item()
         is_bounded = largest_norm**2 <= BOUND
-        how = anchors, tile, is_bounded
-        room = features.numel() if ctx.needs_input_grad[0] else 0
+        how = anchors, tile, is_bounded, arithmetic
+        room = room_for_tiles(features, tile) if ctx.needs_input_grad[0] else 0
         repulsion, ctx.kept = _logsumexp_of_others(features, room, *how)
         ctx.save_for_backward(features, class_of, class_sums, positives, repulsion)
         ctx.how = how
@@ -69,7 +76,7 @@ class TiledAnchorLosses(torch.autograd.Function):
     def backward(ctx, grad_losses):
         """Gradient of the features."""
         features, class_of, class_sums, positives, repulsion = ctx.saved_tensors
-        anchors, tile, _ = ctx.how
+        anchors, tile, *_ = ctx.how
         weights = torch.where(positives > 0, grad_losses, 0.0)
         gradient = torch.zeros_like(features)
         _add_repulsion_gradient(gradient, features, ctx.kept, repulsion, weights, *ctx.how)
@@ -77,14 +84,14 @@ class TiledAnchorLosses(torch.autograd.Function):
         # Anchor i pulls with w_i (S - z_i), and is pulled by the other anchors of its class.
         weights = weights / positives.clamp(min=1)
         pulls = torch.zeros_like(class_sums)
-        for rows in _blocks(anchors, tile):
+        for rows in blocks(anchors, tile):
             weight = weights[_shifted(rows, anchors), None]
             pulls.index_add_(0, class_of[rows], features[rows] * weight)
             own = class_sums[class_of[rows]].mul_(weight)
             gradient[rows] -= own.sub_(features[rows] * weight.mul(2))
-        for rows in _blocks(slice(0, len(features)), tile):
+        for rows in blocks(slice(0, len(features)), tile):
             gradient[rows] -= pulls[class_of[rows]]
-        return gradient, None, None, None
+        return gradient, None, None, None, None
 
 
 class UnitRows(torch.autograd.Function):
@@ -107,7 +114,7 @@ class UnitRows(torch.autograd.Function):
         # The norm may leave the range of float32 where its two factors do not.
         largest = unit.new_empty(len(unit), 1)
         scaled_norm = torch.empty_like(largest)
-        for rows in _blocks(slice(0, len(embeddings)), tile):
+        for rows in blocks(slice(0, len(embeddings)), tile):
             block = embeddings[rows].to(wide)
             torch.linalg.vector_norm(block, torch.inf, dim=1, keepdim=True, out=largest[rows])
             largest[rows].masked_fill_(largest[rows] == 0, 1.0)
@@ -126,7 +133,7 @@ class UnitRows(torch.autograd.Function):
         # Nothing else reads the gradient of these rows, so its place can be taken.
         is_same = grad_unit.dtype == ctx.dtype
         gradient = grad_unit if is_same else torch.empty_like(grad_unit, dtype=ctx.dtype)
-        for rows in _blocks(slice(0, len(unit)), ctx.tile):
+        for rows in blocks(slice(0, len(unit)), ctx.tile):
             along = (grad_unit[rows] * unit[rows]).sum(dim=1, keepdim=True)
             across = torch.addcmul(grad_unit[rows], unit[rows], along, value=-(ctx.length**-2))
             is_zero = scaled_norm[rows] == 0
@@ -135,13 +142,13 @@ class UnitRows(torch.autograd.Function):
         return gradient, None, None
 
 
-def tile_for(device: torch.device) -> int:
-    """Rows of a tile on a device."""
-    return GPU_TILE if device.type == "cuda" else CPU_TILE
-
-
 def _logsumexp_of_others(
-    features: Tensor, room: int, anchors: slice, tile: int, is_bounded: bool
+    features: Tensor,
+    room: int,
+    anchors: slice,
+    tile: int,
+    is_bounded: bool,
+    arithmetic: Arithmetic,
 ) -> tuple[Tensor, list[Tensor]]:
     """(A,), log sum over k != i of exp(z_i . z_k), for the anchors i; and the first tiles.
 
@@ -150,6 +157,10 @@ def _logsumexp_of_others(
     """
     largest = features.new_full((anchors.stop - anchors.start,), -torch.inf)
     total = torch.zeros_like(largest)
+    factors, products = rounded(features, arithmetic.products), arithmetic.products
+    if is_bounded and arithmetic.kernel == TRITON:
+        _add_fused_sums(total, factors, anchors, tile, products == TF32)
+        return total.log_(), []
 
     def absorb(scores: Tensor, place: slice) -> None:
         found = torch.maximum(largest[place], scores.amax(dim=1))
@@ -161,7 +172,7 @@ def _logsumexp_of_others(
     # Not -inf: with nothing else in a row its maximum would be -inf, and the rest NaN.
     lowest = torch.finfo(features.dtype).min
     for rows, columns, is_mirrored in _tiles(len(features), anchors, tile):
-        scores = times_transposed(features[rows], features[columns])
+        scores = times_transposed(factors[rows], factors[columns], products)
         _fill_own(scores, rows, columns, lowest)
         place, other = _shifted(rows, anchors), _shifted(columns, anchors)
         if is_bounded:
@@ -189,44 +200,67 @@ def _add_repulsion_gradient(
     anchors: slice,
     tile: int,
     is_bounded: bool,
+    arithmetic: Arithmetic,
 ) -> None:
     """Add what ``sum(weights * repulsion)`` gives to the gradient (M, D) of the features."""
     is_symmetric = anchors == slice(0, len(features))
     # Where the exponentials are the same for a row and its mirror image, they are computed once.
-    factors = weights * (-repulsion).exp_() if is_bounded else None
+    scales = weights * (-repulsion).exp_() if is_bounded else None
+    factors, products = rounded(features, arithmetic.products), arithmetic.products
+    is_fused = is_bounded and arithmetic.kernel == TRITON
+
+    def similarities(index: int, rows: slice, columns: slice) -> Tensor:
+        if index < len(kept):
+            return kept[index]
+        scores = times_transposed(factors[rows], factors[columns], products)
+        return scores.exp_() if is_bounded else scores
+
     for index, (rows, columns, is_mirrored) in enumerate(_tiles(len(features), anchors, tile)):
         place, other = _shifted(rows, anchors), _shifted(columns, anchors)
-        if index < len(kept):
-            scores = kept[index]
+        if is_fused:
+            of_columns = scales[other] if is_mirrored else None
+            shares = similarity_kernels().shares(
+                factors[rows], factors[columns], scales[place], of_columns, products == TF32
+            )
+        elif is_bounded:
+            scores, scale = similarities(index, rows, columns), scales[place, None]
+            shares = (scale + scales[other]).mul_(scores) if is_mirrored else scores * scale
         else:
-            scores = times_transposed(features[rows], features[columns])
-            scores = scores.exp_() if is_bounded else scores
-        if is_bounded:
-            factor = factors[place, None]
-            shares = (factor + factors[other]).mul_(scores) if is_mirrored else scores * factor
-        else:
+            scores = similarities(index, rows, columns)
             shares = (scores - repulsion[place, None]).exp_().mul_(weights[place, None])
             if is_mirrored:
                 shares += (scores - repulsion[other]).exp_().mul_(weights[other])
         _fill_own(shares, rows, columns, 0.0)
         if is_symmetric and rows == columns:
             shares = shares + shares.T
-        add_product(gradient[rows], shares, features[columns])
+        shares = rounded(shares, products)
+        add_product(gradient[rows], shares, factors[columns], products)
         if is_mirrored or not is_symmetric:
-            add_product(gradient[columns], shares.T, features[rows])
+            add_product(gradient[columns], shares.T, factors[rows], products)
+
+
+def _add_fused_sums(
+    total: Tensor, factors: Tensor, anchors: slice, tile: int, allow_tf32: bool
+) -> None:
+    """Add sum over k != i of exp(z_i . z_k) to the total (A,), by a kernel that stores no tile."""
+    is_symmetric = anchors == slice(0, len(factors))
+    for rows, columns, is_mirrored in _tiles(len(factors), anchors, tile):
+        offset = rows.start - columns.start
+        is_whole = is_symmetric and rows == columns
+        of_rows, of_columns = similarity_kernels().sums(
+            factors[rows], factors[columns], offset, is_whole, is_mirrored, allow_tf32
+        )
+        total[_shifted(rows, anchors)] += of_rows
+        if of_columns is not None:
+            total[_shifted(columns, anchors)] += of_columns
 
 
 def _tiles(size: int, anchors: slice, tile: int) -> Iterator[tuple[slice, slice, bool]]:
     """Rows and columns of each tile, and whether it stands for its mirror image as well."""
     is_symmetric = anchors == slice(0, size)
-    for rows in _blocks(anchors, tile):
-        for columns in _blocks(slice(rows.start if is_symmetric else 0, size), tile):
+    for rows in blocks(anchors, tile):
+        for columns in blocks(slice(rows.start if is_symmetric else 0, size), tile):
             yield rows, columns, is_symmetric and rows != columns
-
-
-def _blocks(rows: slice, size: int) -> Iterator[slice]:
-    for start in range(rows.start, rows.stop, size):
-        yield slice(start, min(start + size, rows.stop))
 
 
 def _shifted(rows: slice, anchors: slice) -> slice:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scl_fairseq.losses import info_nce, info_nce_loss
+from scl_fairseq.losses import info_nce, info_nce_loss, tiles
 
 
 def loops(queries, candidates, positives, temperature):
@@ -92,7 +92,7 @@ def test_many_rows_go_in_blocks(monkeypatch):
 
     whole, blocks = run(), []
     one_block = info_nce._block
-    monkeypatch.setattr(info_nce, "tile_for", lambda device: 20)
+    monkeypatch.setattr(tiles, "CPU_TILE", 20)
     monkeypatch.setattr(
         info_nce, "_block", lambda rows, *rest: blocks.append(len(rows)) or one_block(rows, *rest)
     )

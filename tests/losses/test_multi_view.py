@@ -10,7 +10,7 @@ from scl_fairseq.losses import (
     anchor_losses,
     multi_view_contrastive_loss,
     supervised_contrastive_loss,
-    tiled,
+    tiles,
 )
 from scl_fairseq.losses.average_inside import anchor_losses_in
 from tests.losses import reference
@@ -171,8 +171,8 @@ def test_large_batches_are_the_same_function(monkeypatch, average):
     memory = drawn(n=50, views=1, seed=2, dtype=torch.float32)[:, 0]
     labels = torch.arange(40) % 5
     found = []
-    for tile in (tiled.CPU_TILE, 16):
-        monkeypatch.setattr(tiled, "CPU_TILE", tile)
+    for tile in (tiles.CPU_TILE, 16):
+        monkeypatch.setattr(tiles, "CPU_TILE", tile)
         embeddings.grad = None
         loss = multi_view_contrastive_loss(
             embeddings, labels, 0.2, average, "sum", slice(3, 30), memory, torch.arange(50) % 7
@@ -183,7 +183,7 @@ def test_large_batches_are_the_same_function(monkeypatch, average):
 
 
 def test_the_mean_inside_of_a_large_batch_keeps_no_similarities(monkeypatch):
-    monkeypatch.setattr(tiled, "CPU_TILE", 16)
+    monkeypatch.setattr(tiles, "CPU_TILE", 16)
     features, kept = drawn(n=256, views=1)[:, 0].requires_grad_(), []
 
     def keep(saved):
