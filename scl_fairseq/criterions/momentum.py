@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
+
+LARGEST_PART = (
+    2**24
+)  # numbers of a model in half precision whose float32 copies are there at a time
 
 
 class MomentumCopy:
@@ -86,14 +91,35 @@ class MomentumCopy:
 
     @torch.no_grad()
     def _step(self, model: nn.Module) -> None:
-        for name, query in model.named_parameters():
-            key = self._wide[name]
-            key.lerp_(query.detach().to(key.dtype), 1 - self._momentum)
+        # Many tensors at once: a GPU would otherwise wait for each one's launch.
+        for part in _parts(model.named_parameters()):
+            keys = [self._wide[name] for name, _ in part]
+            queries = [p.detach().to(key.dtype) for (_, p), key in zip(part, keys, strict=True)]
+            torch._foreach_lerp_(keys, queries, 1 - self._momentum)
         self._narrow()
 
     @torch.no_grad()
     def _narrow(self) -> None:
         """Round the float32 parameters to those that compute, where they are not the same."""
-        for name, parameter in self._module.named_parameters():
-            if parameter.dtype != self._wide[name].dtype:
-                parameter.copy_(self._wide[name])
+        halves = [
+            (parameter, self._wide[name])
+            for name, parameter in self._module.named_parameters()
+            if parameter.dtype != self._wide[name].dtype
+        ]
+        if halves:
+            torch._foreach_copy_(*map(list, zip(*halves, strict=True)))
+
+
+def _parts(named: Iterable[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
+    """Parameters of one type, as many as are taken at a time."""
+    part: list[tuple[str, Tensor]] = []
+    size = 0
+    for name, parameter in named:
+        is_other = bool(part) and parameter.dtype != part[0][1].dtype
+        if part and (is_other or size + parameter.numel() > LARGEST_PART):
+            yield part
+            part, size = [], 0
+        part.append((name, parameter))
+        size += parameter.numel()
+    if part:
+        yield part

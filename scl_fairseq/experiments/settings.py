@@ -29,7 +29,7 @@ CE_LAMBDA = 0
 # Without an effect on training at lambda 0.
 _INERT = (
     *("scl-temperature", "scl-embedding", "scl-reduction"),
-    *("scl-queue-size", "scl-momentum"),
+    *("scl-queue-size", "scl-momentum", "scl-products", "scl-kernel"),
 )
 # Trials of before there was the option are the same ones.
 _AS_BEFORE = {"head-pooling": "cls"}

@@ -25,28 +25,28 @@ def _exponentials(
     columns,
     num_rows,
     num_columns,
-    width,
     offset,
+    WIDTH: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
     """exp(left[rows] . right[columns]), float32; 0 outside of the matrix and of a row with itself.
 
-    Row r is column r + offset.
+    Row r is column r + offset. A width is a constant: models have few of them.
     """
     has_row, has_column = rows < num_rows, columns < num_columns
     scores = tl.zeros((BLOCK, BLOCK), dtype=tl.float32)
-    for start in range(0, width, DEPTH):
+    for start in range(0, WIDTH, DEPTH):
         at = start + tl.arange(0, DEPTH)
         of_rows = tl.load(
-            left + rows[:, None] * width + at[None, :],
-            mask=has_row[:, None] & (at < width)[None, :],
+            left + rows[:, None] * WIDTH + at[None, :],
+            mask=has_row[:, None] & (at < WIDTH)[None, :],
             other=0.0,
         )
         of_columns = tl.load(
-            right + columns[None, :] * width + at[:, None],
-            mask=has_column[None, :] & (at < width)[:, None],
+            right + columns[None, :] * WIDTH + at[:, None],
+            mask=has_column[None, :] & (at < WIDTH)[:, None],
             other=0.0,
         )
         scores = tl.dot(of_rows, of_columns, scores, input_precision=PRECISION)
@@ -63,8 +63,8 @@ def _sums_kernel(
     column_sums,
     num_rows,
     num_columns,
-    width,
     offset,
+    WIDTH: tl.constexpr,
     IS_WHOLE: tl.constexpr,
     IS_MIRRORED: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -79,7 +79,7 @@ def _sums_kernel(
     rows = row_block * BLOCK + tl.arange(0, BLOCK)
     columns = column_block * BLOCK + tl.arange(0, BLOCK)
     found = _exponentials(
-        left, right, rows, columns, num_rows, num_columns, width, offset, PRECISION, BLOCK, DEPTH
+        left, right, rows, columns, num_rows, num_columns, offset, WIDTH, PRECISION, BLOCK, DEPTH
     )
     # A place for each block, so that sums are added up in the same order each time.
     by_row = row_sums + column_block * num_rows + rows
@@ -98,8 +98,8 @@ def _shares_kernel(
     shares,
     num_rows,
     num_columns,
-    width,
     offset,
+    WIDTH: tl.constexpr,
     IS_MIRRORED: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -109,7 +109,7 @@ def _shares_kernel(
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     found = _exponentials(
-        left, right, rows, columns, num_rows, num_columns, width, offset, PRECISION, BLOCK, DEPTH
+        left, right, rows, columns, num_rows, num_columns, offset, WIDTH, PRECISION, BLOCK, DEPTH
     )
     scales = tl.load(row_scales + rows, mask=rows < num_rows, other=0.0)[:, None]
     if IS_MIRRORED:
@@ -149,7 +149,7 @@ def sums(
     is_by_column = is_whole or is_mirrored
     of_columns = torch.zeros(grid[0], len(right), device=left.device) if is_by_column else of_rows
     _sums_kernel[grid](
-        left, right, of_rows, of_columns, len(left), len(right), left.size(1), offset,
+        left, right, of_rows, of_columns, len(left), len(right), offset, WIDTH=left.size(1),
         IS_WHOLE=is_whole, IS_MIRRORED=is_mirrored, **_how(allow_tf32),
     )  # fmt: skip
     if is_whole:
@@ -182,7 +182,7 @@ def shares(
     _shares_kernel[grid](
         left, right, row_scales.contiguous(),
         row_scales if column_scales is None else column_scales.contiguous(), found,
-        len(left), len(right), left.size(1), -len(left) - len(right),
+        len(left), len(right), -len(left) - len(right), WIDTH=left.size(1),
         IS_MIRRORED=column_scales is not None, **_how(allow_tf32),
     )  # fmt: skip
     return found

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from scl_fairseq.criterions import momentum
 from scl_fairseq.criterions.momentum import MomentumCopy
 from tests.criterions import test_sentence_prediction_scl as scl
 from tests.criterions.test_queue import step
@@ -38,6 +39,31 @@ def test_it_follows_the_formula_over_20_updates_of_two_micro_batches(tiny):
         optimizer.step()
     head = "classification_heads.supcon_projection.out_proj.weight"
     assert not torch.allclose(expected[head], parameters(built.model)[head], atol=1e-5)
+
+
+@pytest.mark.parametrize("part", [1, 40, 2**24])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_a_step_is_the_same_however_many_parameters_are_taken_at_a_time(monkeypatch, dtype, part):
+    """Against one lerp a parameter, to the bit; among them one of another type."""
+    monkeypatch.setattr(momentum, "LARGEST_PART", part)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(*(torch.nn.Linear(5, 5) for _ in range(4))).to(dtype)
+    model[2].float()
+    copied = MomentumCopy(0.999)
+    copied.follow(model, 0)
+    expected = {
+        n: p.detach().clone().to(copied._wide[n].dtype) for n, p in model.named_parameters()
+    }
+    for update in range(1, 4):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter)
+        found = dict(copied.follow(model, update).named_parameters())
+        for name, parameter in model.named_parameters():
+            wide = expected[name]
+            wide.lerp_(parameter.detach().to(wide.dtype), 1 - 0.999)
+            assert torch.equal(copied.state()["weights"][name], wide)
+            assert torch.equal(found[name], wide.to(parameter.dtype))
 
 
 def test_it_is_no_part_of_the_model_or_the_criterion_and_gets_no_gradient(tiny):

@@ -1,4 +1,4 @@
-"""A kernel in Triton is off until it was measured to be faster, on this card and in this precision."""
+"""A kernel in Triton is off until it was measured faster, on this card and in this precision."""
 
 import json
 
