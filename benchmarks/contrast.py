@@ -12,7 +12,6 @@ all similarities would take more memory than most machines have. Then the same o
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import contrast_losses, contrast_workers
+from benchmarks.device import described, kind_of, result_file
 from benchmarks.turns import medians
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
@@ -29,7 +29,6 @@ from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
 PROG = "benchmarks.contrast"
-RESULTS = Path(__file__).parent / "results"
 OURS, PLAIN, *_ = contrast_losses.PEERS
 HEADER = [
     "N",
@@ -77,8 +76,10 @@ def compare(size: int, options: argparse.Namespace, folder: Path) -> list[list[s
     contenders = {
         name: [module, name, *how, str(folder / f"{index}.pt")] for index, name in enumerate(names)
     }
-    contenders["product"] = [module, "product", *how]
-    found = medians(contenders, 1 if is_alone else options.repetitions, f"N = {size}")
+    # The loss multiplies in float32, whatever the embeddings are.
+    contenders["product"] = [module, "product", *how[:-1], "float32"]
+    times = 1 if is_alone else options.repetitions
+    found = medians(contenders, times, f"N = {size}", kind_of(options.device))
     expected = None if is_alone else torch.load(folder / f"{names.index(PLAIN)}.pt")
     ours = found[OURS]
     lines = []
@@ -123,11 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             table += compare(size, options, Path(folder))
             print(markdown(HEADER, table), flush=True)
     is_gpu = options.device.startswith("cuda")
+    where = "in one process" if is_gpu else "each in a process of its own"
     text = (
         f"`{' '.join(['python -m', PROG, *(argv or [])])}`\n\n"
         f"Forward and backward, D = {options.dimension}, two classes, {options.dtype} embeddings; "
-        f"medians of {options.repetitions} turns (one turn where this package runs alone), each in "
-        "a process of its own. Error: the norm of the difference to the plain gradient, over its "
+        f"medians of {options.repetitions} turns (one turn where this package runs alone), "
+        f"{where}. Error: the norm of the difference to the plain gradient, over its "
         f"norm.\n\n{markdown(HEADER, table)}\n\n"
     )
     if options.workers > 1 and not is_gpu:
@@ -135,17 +137,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"Over {options.workers} workers, gather and gradients to other workers included:\n\n"
             f"{markdown(WORKERS_HEADER, compare_workers(options))}\n\n"
         )
-    device = torch.cuda.get_device_name() if is_gpu else f"CPU ({platform.machine()})"
     peer = "pytorch-metric-learning"
     text += (
-        f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch "
+        f"{described(options.device)}; torch "
         f"{torch.__version__}, {peer} {importlib.metadata.version(peer)}, Python "
         f"{platform.python_version()}.\n"
     )
     print(f"\n{text}")
     if options.record:
-        name = f"contrast-cuda-{options.dtype}.md" if is_gpu else "contrast.md"
-        write_text(RESULTS / name, f"# The contrastive loss of large batches\n\n{text}")
+        file = result_file("contrast", options.device, f"-{options.dtype}")
+        write_text(file, f"# The contrastive loss of large batches\n\n{text}")
     return 0
 
 

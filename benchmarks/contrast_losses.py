@@ -2,8 +2,8 @@
 
     python -m benchmarks.contrast_losses NAME N DIMENSION DEVICE DTYPE [GRADIENT]
 
-Embeddings are random, of two classes. Of two times the second is told, as of an update amid a
-training; memory is what was held at most beyond embeddings and labels.
+Embeddings are random, of two classes. Of two times, on a GPU of four, the last is told, as of an
+update amid a training; memory is what was held at most beyond embeddings and labels.
 The gradient is written to GRADIENT, where that is given, for a comparison. The name ``product`` is
 no loss, but one matrix product of as many operations as this package's loss has.
 """
@@ -12,13 +12,13 @@ import json
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.device import WARM_UP, kind_of, median_seconds, seconds
 from scl_fairseq.losses import supervised_contrastive_loss
 
 TEMPERATURE = 0.3
@@ -75,13 +75,15 @@ def measure(
     loss = PEERS[name]()
     warm_up = embeddings.detach()[:256].clone().requires_grad_()
     loss(warm_up, labels[:256]).backward()
+    warm_up = None
 
     def step() -> None:
         embeddings.grad = None
         loss(embeddings, labels).backward()
 
     before = held(device)
-    seconds(step, device)
+    for _ in range(WARM_UP[kind_of(device)]):
+        seconds(step, device)
     found = {"extra_bytes": peak(device) - before, "seconds": seconds(step, device)}
     if gradient:
         torch.save(embeddings.grad.float().cpu(), gradient)
@@ -91,31 +93,21 @@ def measure(
 def product(size: int, dimension: int, device: str, dtype: str) -> dict[str, float]:
     """Seconds that as many operations as the loss of this size has take as one matrix product.
 
-    In float32, as the loss computes whatever the embeddings' ``dtype``.
+    In ``dtype``, of random numbers.
     """
     rows = min(size, 4096 if device == "cpu" else 16384)
-    left = torch.randn(rows, dimension, device=device)
-    right = torch.randn(dimension, rows, device=device)
+    left = torch.randn(rows, dimension, device=device).to(getattr(torch, dtype))
+    right = torch.randn(dimension, rows, device=device).to(left.dtype)
     out = left @ right
     repetitions = 8
-    took = seconds(lambda: [torch.mm(left, right, out=out) for _ in range(repetitions)], device)
+
+    def products() -> None:
+        for _ in range(repetitions):
+            torch.mm(left, right, out=out)
+
+    took = median_seconds(products, device, 1)
     share = repetitions * 2 * rows**2 * dimension / operations(size, dimension)
     return {"seconds": took / share, "extra_bytes": 0}
-
-
-def seconds(step: Callable[[], object], device: str) -> float:
-    """What a step takes; on a GPU between two events."""
-    if not device.startswith("cuda"):
-        started = time.perf_counter()
-        step()
-        return time.perf_counter() - started
-    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    first.record()
-    step()
-    last.record()
-    torch.cuda.synchronize()
-    return first.elapsed_time(last) / 1000
 
 
 def held(device: str) -> int:
@@ -134,11 +126,11 @@ def peak(device: str) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def main(name: str, size: str, dimension: str, *rest: str) -> None:
-    """Measure one."""
+def measured(name: str, size: str, dimension: str, *rest: str) -> dict[str, float]:
+    """What was measured of one."""
     function = product if name == "product" else lambda *how: measure(name, *how)
-    print(json.dumps(function(int(size), int(dimension), *rest), allow_nan=False))
+    return function(int(size), int(dimension), *rest)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(json.dumps(measured(*sys.argv[1:]), allow_nan=False))

@@ -12,8 +12,6 @@ import argparse
 import platform
 import statistics
 import sys
-import time
-from pathlib import Path
 
 import fairseq
 import torch
@@ -23,6 +21,7 @@ from fairseq.criterions.sentence_prediction import (
 )
 from tqdm import tqdm
 
+from benchmarks.device import described, result_file, seconds
 from benchmarks.roberta import make_model, make_sample, make_task, make_words
 from scl_fairseq.criterions.sentence_prediction_scl import (
     SentencePredictionSCLConfig,
@@ -30,8 +29,6 @@ from scl_fairseq.criterions.sentence_prediction_scl import (
 )
 from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
-
-RESULT = Path(__file__).parent / "results" / "criterion.md"
 
 
 def parse():
@@ -41,11 +38,13 @@ def parse():
         epilog="example: python -m benchmarks.criterion --repetitions 30 --record",
     )
     parser.add_argument("--repetitions", type=int, default=20, help="timed pairs of updates (20)")
-    parser.add_argument("--warm-up", type=int, default=2, help="pairs before the first timed (2)")
+    parser.add_argument("--warm-up", type=int, default=3, help="rounds before the first timed (3)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=64, help="length of each sentence (64)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--record", action="store_true", help=f"write {RESULT.name} in results/")
+    parser.add_argument(
+        "--record", action="store_true", help="write criterion.md, or criterion-cuda.md"
+    )
     return parser.parse_args()
 
 
@@ -65,53 +64,50 @@ def build(options):
 
 def update(model, optimizer, batch, criterion, device):
     """Seconds that one update takes."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    optimizer.zero_grad()
-    loss, sample_size, _ = criterion(model, batch)
-    (loss / sample_size).backward()
-    optimizer.step()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+
+    def step():
+        optimizer.zero_grad()
+        loss, sample_size, _ = criterion(model, batch)
+        (loss / sample_size).backward()
+        optimizer.step()
+
+    return seconds(step, device)
 
 
 def main():
     """Measure, print, record."""
     options = parse()
     model, optimizer, batch, criterions = build(options)
-    seconds = {name: [] for name in criterions}
+    took = {name: [] for name in criterions}
     names = list(criterions)
     rounds = range(-options.warm_up, options.repetitions)
     for index in tqdm(rounds, unit="round", disable=not sys.stderr.isatty()):
         # Another order each round: no criterion always runs first, or after the same one.
         for name in names[index % len(names) :] + names[: index % len(names)]:
-            took = update(model, optimizer, batch, criterions[name], options.device)
+            spent = update(model, optimizer, batch, criterions[name], options.device)
             if index >= 0:
-                seconds[name].append(took)
+                took[name].append(spent)
 
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians = {name: statistics.median(values) for name, values in took.items()}
     stock = medians["stock CE"]
     rows = [
-        [name, f"{1000 * median:.1f}", f"{min(seconds[name]) * 1000:.1f}", f"{median / stock:.4f}"]
+        [name, f"{1000 * median:.1f}", f"{min(took[name]) * 1000:.1f}", f"{median / stock:.4f}"]
         for name, median in medians.items()
     ]
     table = markdown(["criterion", "median ms", "fastest ms", "median / stock"], rows)
-    if options.device.startswith("cuda"):
-        device = torch.cuda.get_device_name()
-    else:
-        device = f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
     setting = (
         f"One update (forward, backward, Adam), roberta-base sizes, batch {options.batch_size}, "
         f"{options.tokens} tokens, float32, dropout 0.1; medians of {options.repetitions} "
-        f"alternating updates.\n{device}; torch {torch.__version__}, fairseq "
+        f"alternating updates.\n{described(options.device)}; torch {torch.__version__}, fairseq "
         f"{fairseq.__version__}, Python {platform.python_version()}."
     )
     print(f"{setting}\n\n{table}")
     if options.record:
         command = "python " + " ".join(["-m benchmarks.criterion", *sys.argv[1:]])
-        write_text(RESULT, f"# Cost of an update\n\n`{command}`\n\n{setting}\n\n{table}\n")
+        write_text(
+            result_file("criterion", options.device),
+            f"# Cost of an update\n\n`{command}`\n\n{setting}\n\n{table}\n",
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ with ``--record``, writes it to ``benchmarks/results/embed.md`` with machine and
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 
 from benchmarks import embedders
 from benchmarks.cases import read_table, synthetic_rows
+from benchmarks.device import described, result_file
 from benchmarks.few_shot_samples import SHARED
 from benchmarks.pipelines import ROOT, Failed
 from benchmarks.turns import medians
@@ -33,7 +33,6 @@ from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
 PROG = "benchmarks.embed"
-RESULTS = Path(__file__).parent / "results"
 TASKS = ("SST-2", "QNLI")
 OURS, *PEERS = embedders.CONTENDERS
 MIN_RATIO = dict(zip(PEERS, (1.2, 2), strict=True))
@@ -92,7 +91,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[list[str]],
     lines, kind = load_sentences(options)
     sentences = folder / "sentences.txt"
     sentences.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    module = embedders.__name__
+    module, device = embedders.__name__, "cuda" if torch.cuda.is_available() else "cpu"
     vectors = {name: folder / f"{index}.npy" for index, name in enumerate(embedders.CONTENDERS)}
     contenders = {
         name: [module, name, str(sentences), str(path), str(folder / "encoder")]
@@ -100,7 +99,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[list[str]],
     }
     found = {
         name: one["seconds"]
-        for name, one in medians(contenders, options.repetitions, "embed").items()
+        for name, one in medians(contenders, options.repetitions, "embed", device).items()
     }
     expected = np.load(vectors[PEERS[-1]])
     table = []
@@ -125,23 +124,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     with tempfile.TemporaryDirectory() as folder:
         table, kind = measure(options, Path(folder))
-    is_gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if is_gpu else f"CPU ({platform.machine()})"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = "in one process" if device == "cuda" else "each in a process of its own"
     peers = ("torch", "sentence-transformers", "transformers")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in peers)
     text = (
         f"`{' '.join(['python -m', PROG, *(argv or [])])}`\n\n"
         f"Sentences: {kind}; CLS vectors of the embedded encoder, float32. Medians of "
-        f"{options.repetitions} turns, each in a process of its own, loading not counted; the "
+        f"{options.repetitions} turns, {where}, loading not counted; the "
         "command once, with all. Error: the largest difference of a component to fairseq's "
         "extract_features; sentence-transformers' layer norms use eps 1e-12, fairseq's 1e-5.\n\n"
         f"{markdown(HEADER, table)}\n\n"
-        f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {versions}, Python "
+        f"{described(device)}; {versions}, Python "
         f"{platform.python_version()}.\n"
     )
     print(f"\n{text}")
     if options.record:
-        write_text(RESULTS / f"embed{'-cuda' * is_gpu}.md", f"# Vectors of sentences\n\n{text}")
+        write_text(result_file("embed", device), f"# Vectors of sentences\n\n{text}")
     return 0
 
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.packed --quick        or        ... --help
 
-Random batches of real sentences, the same for all, each contender in a process of its own, taking
-turns. First one pass over the batches at several sizes: evaluation, forward and backward, and a
+Random batches of real sentences, the same for all, the contenders taking turns, on a CPU each in a
+process of its own. First one pass over the batches at several sizes: evaluation, forward and backward, and a
 whole update with Adam, with CE. Then updates per second of CE and CE+SCL at growing batch sizes, as
 in the paper's ablation; at last batches without any padding, where there is nothing to gain.
 Prints tables and, with ``--record``, writes them to ``benchmarks/results/packed.md`` with machine
@@ -12,7 +12,6 @@ and versions. On a GPU: bf16, timed by events, and the least time that the arith
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import sys
 import tempfile
@@ -25,8 +24,9 @@ import torch
 
 from benchmarks import packed_contenders
 from benchmarks.cases import SENTENCES, read_table, synthetic_rows, train_bpe
+from benchmarks.device import described, matrix_rate, result_file
 from benchmarks.few_shot_samples import SHARED
-from benchmarks.packed_contenders import CONTENDERS, DEVICE, timed
+from benchmarks.packed_contenders import CONTENDERS, DEVICE
 from benchmarks.roberta import SIZES
 from benchmarks.turns import medians
 from scl_fairseq.cli.common import Parser, command
@@ -37,7 +37,6 @@ from scl_fairseq.text.encodings import load_encoder
 from scl_fairseq.text.sentences import SentenceEncoder
 
 PROG = "benchmarks.packed"
-RESULTS = Path(__file__).parent / "results"
 PACKED, STOCK, _ = CONTENDERS
 MEASURES = {"evaluation": "evaluation", "gradients": "forward + backward", "update": "update"}
 HEADER = ["encoder", "batches", "real / all tokens", "measure", "contender", "sentences/s"]
@@ -147,13 +146,6 @@ def operations(size: str, batches: Batches) -> float:
     return 2 * (products + attention)
 
 
-def matrix_rate() -> float:
-    """Operations a second of the device's matrix products, the best of some."""
-    side, dtype = (8192, torch.bfloat16) if DEVICE == "cuda" else (2048, torch.float32)
-    left, right = torch.ones(2, side, side, dtype=dtype, device=DEVICE)
-    return 2 * side**3 / min(timed(lambda: left @ right) for _ in range(10))
-
-
 def compare(
     options: argparse.Namespace, size: str, batches: Batches, names: Sequence[str], rate: float
 ) -> Iterator[list[str]]:
@@ -162,7 +154,7 @@ def compare(
     contenders = {
         name: [module, name, size, str(batches.file), ",".join(MEASURES)] for name in names
     }
-    found = medians(contenders, options.repetitions, f"{size}, {batches.name}")
+    found = medians(contenders, options.repetitions, f"{size}, {batches.name}", DEVICE)
     for measure, said in MEASURES.items():
         times = 1 if measure == "evaluation" else 3  # backward costs twice as much as forward
         for name in names:
@@ -197,7 +189,7 @@ def ablate(options: argparse.Namespace, drawer: Drawer, size: int) -> Iterator[l
         for name in (PACKED, STOCK)
     }
     labelled = {" ".join(key): words for key, words in contenders.items()}
-    found = medians(labelled, options.repetitions, f"base, {batches.name}")
+    found = medians(labelled, options.repetitions, f"base, {batches.name}", DEVICE)
     for loss, name in contenders:
         seconds = found[f"{loss} {name}"]["update"]
         ratio = found[f"{loss} {STOCK}"]["update"] / seconds
@@ -210,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     rows: list[list[str]] = []
     ablation: list[list[str]] = []
-    rate = matrix_rate()
+    rate = matrix_rate(DEVICE, torch.bfloat16 if DEVICE == "cuda" else torch.float32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawers = {task: Drawer(options, task, folder) for task in ("SST-2", "QNLI")}
@@ -229,8 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = report(options, argv, rate, rows, ablation)
     print(f"\n{text}")
     if options.record:
-        suffix = "-cuda" if DEVICE == "cuda" else ""
-        write_text(RESULTS / f"packed{suffix}.md", f"# Training without padding\n\n{text}")
+        write_text(result_file("packed", DEVICE), f"# Training without padding\n\n{text}")
     return 0
 
 
@@ -243,13 +234,13 @@ def report(
 ) -> str:
     """Tables with what they are of."""
     is_gpu = DEVICE == "cuda"
-    device = torch.cuda.get_device_name() if is_gpu else f"CPU ({platform.machine()})"
+    where = "in one process" if is_gpu else "each in a process of its own"
     peers = ("torch", "transformers", "fairseq-fixed", "fairseq")
     versions = ", ".join(f"{one} {found}" for one in peers if (found := version(one)))
     parts = [
         f"`{' '.join(['python -m', PROG, *(argv or [])])}`",
         f"{options.batches} random batches of each kind, the same for all; medians of "
-        f"{options.repetitions} turns, each in a process of its own. Tokens are those that there "
+        f"{options.repetitions} turns, {where}. Tokens are those that there "
         "are, without padding; random weights of the encoders' sizes, "
         f"{'bf16' if is_gpu else 'float32'}, dropout 0.1, torch's Adam, CE. The floor is the "
         "arithmetic of the real tokens, the last layer at one position, without Adam's, at the "
@@ -261,10 +252,7 @@ def report(
             "Updates of the base size on SST-2's sentences, CE and CE+SCL (cls):",
             markdown(ABLATION_HEADER, ablation),
         ]
-    parts.append(
-        f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {versions}, Python "
-        f"{platform.python_version()}."
-    )
+    parts.append(f"{described(DEVICE)}; {versions}, Python {platform.python_version()}.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from benchmarks.device import described, result_file
 from benchmarks.few_shot_samples import SHARED, write_binarised_samples
 from benchmarks.pipelines import ROOT, Failed
 from scl_fairseq.checkpoints.embedded import convert_encoder
@@ -31,7 +32,7 @@ from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
 PROG = "benchmarks.packed_accuracy"
-RESULT = Path(__file__).parent / "results" / "packed_accuracy.md"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,7 +48,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--epochs", type=positive, default=10, help="of each trial (10)")
     add("--glue-dir", type=Path, default=SHARED, help="holds SST-2/; else synthetic text")
     add("--quick", action="store_true", help="few short trials, to see that it works (a minute)")
-    add("--record", action="store_true", help=f"write {RESULT.name} in results/")
+    add(
+        "--record", action="store_true", help="write packed_accuracy.md, or packed_accuracy-cuda.md"
+    )
     if parser.parse_known_args(argv)[0].quick:
         parser.set_defaults(samples=2, epochs=1)
     return parser.parse_args(argv)
@@ -119,12 +122,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{markdown(['sample', 'with padding', '--scl-packed', 'difference'], rows)}\n\n"
         f"Difference: {mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} (paired, "
         f"Student's t, {len(pairs)} samples).\n\n"
-        f"CPU ({platform.machine()}); torch {torch.__version__}, Python "
+        f"{described(DEVICE)}; torch {torch.__version__}, Python "
         f"{platform.python_version()}.\n"
     )
     print(f"\n{text}")
     if options.record:
-        write_text(RESULT, f"# Few-shot accuracy without padding\n\n{text}")
+        write_text(
+            result_file("packed_accuracy", DEVICE), f"# Few-shot accuracy without padding\n\n{text}"
+        )
     return 0
 
 

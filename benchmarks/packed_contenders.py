@@ -9,15 +9,16 @@ the first; in float32 on a CPU, on a GPU in bf16 and by events.
 """
 
 import json
+import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.device import WARM_UP, seconds
 from benchmarks.roberta import HEAD, PAD, SIZES, VOCABULARY, make_model, make_sample, make_task
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -86,16 +87,7 @@ CONTENDERS: dict[str, Callable] = {
 
 def timed(function: Callable[[], object]) -> float:
     """Seconds of a call."""
-    if DEVICE == "cpu":
-        started = time.perf_counter()
-        function()
-        return time.perf_counter() - started
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    function()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1000
+    return seconds(function, DEVICE)
 
 
 def read_batches(path: Path) -> list[tuple[Tensor, Tensor]]:
@@ -113,39 +105,62 @@ def read_batches(path: Path) -> list[tuple[Tensor, Tensor]]:
     return batches
 
 
-def main(name: str, size: str, path: str, measures: str, weight: str = "0") -> None:
-    """Measure, and tell the medians."""
-    model, loss, predict = CONTENDERS[name](size, float(weight))
-    model.to(DEVICE)
-    if DEVICE == "cuda":
-        model.bfloat16()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
-    batches = read_batches(Path(path))
-    seconds: dict[str, list[float]] = {measure: [] for measure in measures.split(",")}
+class Contender:
+    """One model with its optimizer, on its device.
+
+    Args:
+        model, loss, predict: as ``CONTENDERS`` make them.
+        measures: of evaluation, gradients and update.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, predict: Callable, measures: Sequence[str]):
+        self._model = model.to(DEVICE)
+        if DEVICE == "cuda":
+            model.bfloat16()
+        self._loss, self._predict, self._measures = loss, predict, measures
+        self._optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
+
+    def one_pass(self, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Seconds of each measure, added up over the batches."""
+        took = dict.fromkeys(self._measures, 0.0)
+        for tokens, labels in batches:
+            if "evaluation" in took:
+                self._model.eval()
+                took["evaluation"] += timed(lambda tokens=tokens: self._evaluate(tokens))
+            if {"gradients", "update"} & took.keys():
+                self._train(took, tokens, labels)
+        return took
+
+    def _train(self, took: dict[str, float], tokens: Tensor, labels: Tensor) -> None:
+        self._model.train()
+        self._optimizer.zero_grad()
+        gradients = timed(lambda: self._loss(tokens, labels).backward())
+        step = timed(self._optimizer.step) if "update" in took else 0.0
+        for measure, spent in (("gradients", gradients), ("update", gradients + step)):
+            if measure in took:
+                took[measure] += spent
 
     @torch.no_grad()
-    def evaluate(tokens: Tensor) -> None:
-        predict(tokens)
+    def _evaluate(self, tokens: Tensor) -> None:
+        self._predict(tokens)
 
-    for index, (tokens, labels) in enumerate(batches):
-        took = {}
-        if "evaluation" in seconds:
-            model.eval()
-            took["evaluation"] = timed(lambda tokens=tokens: evaluate(tokens))
-        if len(took) < len(seconds):
-            model.train()
-            optimizer.zero_grad()
-            took["gradients"] = timed(
-                lambda tokens=tokens, labels=labels: loss(tokens, labels).backward()
-            )
-            took["update"] = took["gradients"]
-            if "update" in seconds:
-                took["update"] += timed(optimizer.step)
-        if index:
-            for measure, found in seconds.items():
-                found.append(took[measure])
-    print(json.dumps({measure: sum(found) for measure, found in seconds.items()}, allow_nan=False))
+    def medians(self, batches: Sequence[tuple[Tensor, Tensor]], times: int) -> dict[str, float]:
+        """Medians of some passes, after passes that warm up: each batch has a shape of its own."""
+        for _ in range(-(-WARM_UP[DEVICE] // len(batches))):
+            self.one_pass(batches)
+        found = [self.one_pass(batches) for _ in range(times)]
+        return {name: statistics.median(one[name] for one in found) for name in found[0]}
+
+
+def measured(name: str, size: str, path: str, measures: str, weight: str = "0") -> dict[str, float]:
+    """What was measured of one."""
+    contender = Contender(*CONTENDERS[name](size, float(weight)), measures.split(","))
+    batches = read_batches(Path(path))
+    if DEVICE == "cuda":
+        return contender.medians(batches[1:], 3)
+    contender.one_pass(batches[:1])  # on a CPU a pass over all would take minutes
+    return contender.one_pass(batches[1:])
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(json.dumps(measured(*sys.argv[1:]), allow_nan=False))

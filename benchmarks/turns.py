@@ -1,5 +1,6 @@
-"""Contenders that take turns, each time in a process of their own."""
+"""Contenders that take turns: on a CPU each time in a process of their own, on a GPU in this one."""
 
+import importlib
 import json
 import statistics
 import subprocess
@@ -8,19 +9,28 @@ from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
+from benchmarks.device import clear
 from benchmarks.pipelines import ROOT, Failed
 
 
 def medians(
-    contenders: Mapping[str, Sequence[str]], repetitions: int, note: str = ""
+    contenders: Mapping[str, Sequence[str]],
+    repetitions: int,
+    note: str = "",
+    device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
-    """Run Python modules that print numbers as one line of JSON; the median of each number.
+    """Run Python modules that measure something; the median of each number.
+
+    On a GPU they share a process, whose start and whose kernels' loading would cost more than what
+    is measured: there a module's ``measured`` is called. Otherwise the module is run, and prints
+    what ``measured`` returns as one line of JSON.
 
     Args:
         contenders: name -> the module's name and arguments.
         repetitions: turns of each. Every turn begins with another contender, so that whatever else
             the machine does meets all of them.
         note: what the progress bar says.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
         Failed: one of them failed; the message ends with what it said.
@@ -32,15 +42,25 @@ def medians(
         for turn in range(repetitions):
             first = turn % len(names)
             for name in [*names[first:], *names[:first]]:
-                words = [sys.executable, "-m", *map(str, contenders[name])]
-                done = subprocess.run(
-                    words, cwd=ROOT, capture_output=True, encoding="utf-8", check=False
-                )
-                if done.returncode != 0:
-                    raise Failed(f"{name} failed:\n{done.stderr[-2000:]}")
-                found[name].append(json.loads(done.stdout.splitlines()[-1]))
+                words = list(map(str, contenders[name]))
+                found[name].append(_here(words) if device != "cpu" else _apart(name, words))
                 progress.update()
     return {
         name: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
         for name, runs in found.items()
     }
+
+
+def _apart(name: str, words: Sequence[str]) -> dict[str, float]:
+    words = [sys.executable, "-m", *words]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode != 0:
+        raise Failed(f"{name} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _here(words: Sequence[str]) -> dict[str, float]:
+    module, *arguments = words
+    found = importlib.import_module(module).measured(*arguments)
+    clear("cuda")
+    return found
