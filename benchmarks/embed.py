@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks import embedders
 from benchmarks.cases import read_table, synthetic_rows
@@ -119,8 +120,6 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[list[str]],
 @command(PROG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    import torch
-
     options = parse(argv)
     with tempfile.TemporaryDirectory() as folder:
         table, kind = measure(options, Path(folder))

@@ -3,9 +3,10 @@
     .venv/bin/python -m benchmarks.packed --quick        or        ... --help
 
 Random batches of real sentences, the same for all, the contenders taking turns, on a CPU each in a
-process of its own. First one pass over the batches at several sizes: evaluation, forward and backward, and a
-whole update with Adam, with CE. Then updates per second of CE and CE+SCL at growing batch sizes, as
-in the paper's ablation; at last batches without any padding, where there is nothing to gain.
+process of its own. First one pass over the batches at several sizes: evaluation, forward and
+backward, and a whole update with Adam, with CE. Then updates per second of CE and CE+SCL at growing
+batch sizes, as in the paper's ablation; at last batches without any padding, where there is nothing
+to gain.
 Prints tables and, with ``--record``, writes them to ``benchmarks/results/packed.md`` with machine
 and versions. On a GPU: bf16, timed by events, and the least time that the arithmetic can take.
 """

@@ -1,4 +1,4 @@
-"""Contenders that take turns: on a CPU each time in a process of their own, on a GPU in this one."""
+"""Contenders that take turns: on a CPU each in a process of its own, on a GPU in this one."""
 
 import importlib
 import json
