@@ -7,6 +7,7 @@ PYTHON :=
 DEMO :=
 CONTEST :=
 RECIPES :=
+GPU_CHECK :=
 
 RUN = "$(VENV)"/bin
 # By file: what the tests of a file share is made once, not once on each core.
@@ -14,7 +15,7 @@ RUN = "$(VENV)"/bin
 PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 # Hypothesis's profile ci draws the same examples each time; make test-slow draws others.
 
-.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench recipes contest clean
+.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench recipes contest gpu-check clean
 
 help:
 	@echo "make demo               CE and CE+SCL on 8 few-shot samples (4 minutes after set-up)"
@@ -26,6 +27,7 @@ help:
 	@echo "make bench              speed and memory against stock fairseq, recorded (2 hours)"
 	@echo "make contest GLUE_DIR=DIR  beside SetFit and others, recorded (many hours; CONTEST=--help)"
 	@echo "make recipes GLUE_DIR=DIR  the search that the recipes rest on, recorded (many hours)"
+	@echo "make gpu-check          everything on a GPU, in 8 minutes (DRY=1: tiny, on a CPU; GPU_CHECK=--help)"
 	@echo "make setup              only the environment in $(VENV); PYTHON=... and TORCH=... choose"
 	@echo "make clean              remove what the targets made, the environment included"
 
@@ -74,6 +76,9 @@ contest: setup
 	@$(RUN)/python -m benchmarks.contest $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") \
 		$(if $(YELP_DIR),--yelp-dir "$(YELP_DIR)") $(or $(CONTEST),--record)
 
+gpu-check: setup
+	@$(RUN)/python -m benchmarks.gpu $(GPU_CHECK)
+
 clean:
 	if [ -e "$(VENV)/torch-choice" ]; then rm -rf "$(VENV)"; fi
-	rm -rf .venvs .venv-setfit outputs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venvs .venv-setfit .gpu outputs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -96,6 +96,7 @@ class Runner:
 
     def __init__(self, options: argparse.Namespace, work: Path):
         self._options, self._began = options, time.time()
+        self._started: dict[str, tuple[subprocess.Popen, float, float]] = {}
         self._factor = DRY_FACTOR if options.dry else 1
         self._stop = self._began + options.limit * self._factor
         self._check = Check(
@@ -105,7 +106,7 @@ class Runner:
 
     def run(self, budgets: dict[str, int]) -> None:
         """Some stages side by side."""
-        started = {}
+        started = self._started
         for name, budget in budgets.items():
             left = self._stop - time.time()
             if left < 10:
@@ -113,8 +114,15 @@ class Runner:
                 continue
             seconds = min(budget * self._factor, left)
             started[name] = (self._start(name, time.time() + seconds - 4), time.time(), seconds)
-        for name, (process, since, seconds) in started.items():
-            self._finish(name, process, since, seconds)
+        while started:
+            name = next(iter(started))
+            self._finish(name, *started[name])
+            del started[name]
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process, *_ in self._started.values():
+            _kill(process)
 
     def _start(self, name: str, stop: float) -> subprocess.Popen:
         options = self._options
@@ -142,15 +150,20 @@ class Runner:
             code = process.wait(max(1, since + seconds - time.time()))
         except subprocess.TimeoutExpired:
             code = "its time was up"
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
-        process.wait()
+        _kill(process)
         tail = {}
         if code != 0:
             log = self._options.out / f"{name}-stage.log"
             tail = {"failed": log.read_text("utf-8", errors="replace")[-600:]}
         took = round(time.time() - since, 1)
         self._check.add("stage", name=name, ok=code == 0, code=code, seconds=took, **tail)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """A stage and whatever it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _path() -> str:
@@ -190,10 +203,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(said, flush=True)
     write_text(options.out / "environment.txt", said + "\n")
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as work:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         runner = Runner(options, Path(work))
         wanted = {"prepare", *options.stages} if options.stages else set(NAMES)
-        for stages in STAGES:
-            runner.run({name: budget for name, budget in stages.items() if name in wanted})
+        with contextlib.closing(runner):
+            for stages in STAGES:
+                runner.run({name: budget for name, budget in stages.items() if name in wanted})
     rows = report.read(results)
     text = f"{said}\n\n{report.tables(rows, list(dict.fromkeys(row['kind'] for row in rows)))}\n"
     write_text(options.out / "report.md", text)

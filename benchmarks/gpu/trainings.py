@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ LOGGED = ("loss", "scl_loss", "accuracy", "loss_scale", "ups", "wps")
 # Starts processes that have not yet touched the GPU: a process that has cannot be forked.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["fairseq_cli.train", "scl_fairseq"])
+HYDRA = threading.Lock()  # there is one in a process
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def parses(words: Sequence[object]) -> str:
 
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with HYDRA, contextlib.redirect_stderr(said):
             parser = options.get_training_parser()
             args = options.parse_args_and_arch(parser, list(map(str, words)))
             convert_namespace_to_omegaconf(args)
