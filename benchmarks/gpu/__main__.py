@@ -29,7 +29,7 @@ from pathlib import Path
 from benchmarks.device import described
 from benchmarks.few_shot_samples import SHARED
 from benchmarks.gpu import report
-from benchmarks.gpu.check import Check
+from benchmarks.gpu.check import PACKED, Check
 from benchmarks.pipelines import ROOT
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
@@ -49,7 +49,6 @@ STAGES: list[dict[str, int]] = [
 ]
 NAMES = [name for stages in STAGES for name in stages]
 DRY_FACTOR = 8  # a CPU may take longer
-PACKED = ROOT / ".gpu"  # what scripts/pack_for_gpu.sh has brought
 PEERS = ("torch", "triton", "fairseq-fixed", "fairseq", "transformers", "pytorch-metric-learning")
 
 

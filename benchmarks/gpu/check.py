@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.device import clear
+from benchmarks.pipelines import ROOT
+
+PACKED = ROOT / ".gpu"  # what scripts/pack_for_gpu.sh has brought
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 from benchmarks.cases import SENTENCES, read_table, synthetic_rows
 from benchmarks.few_shot_samples import write_binarised_samples
-from benchmarks.gpu.check import Check
+from benchmarks.gpu.check import PACKED, Check
+from benchmarks.gpu.small_encoder import widen
 from scl_fairseq.checkpoints.embedded import convert_encoder
+from scl_fairseq.checkpoints.huggingface import convert
 from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.preprocess import preprocess
 from scl_fairseq.data.sources import open_lines
 
+CARRIED = PACKED / "encoder"
 # Sentences of a sample: samples.
 SAMPLES = {20: 2, 100: 3}
 
@@ -43,19 +47,18 @@ def texts(check: Check, task: str, number: int) -> list[tuple[str, ...]]:
 
 def _encoder(check: Check):
     """The embedded encoder; one of its sizes, or in a dry run a tiny one, where it is not there."""
-    target = check.work / "encoder"
+    target, source = check.work / "encoder", check.work / "hugging-face"
     if not check.dry:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return convert_encoder(target), "all-MiniLM-L6-v2"
-        except FileNotFoundError:
-            pass
-    source = _random_encoder(check, check.work / "hugging-face")
-    from scl_fairseq.checkpoints.huggingface import convert
-
+        if CARRIED.is_dir():
+            widen(CARRIED, source)
+            return convert(source, target), "all-MiniLM-L6-v2, rounded to float16"
+    _random_encoder(check, source)
     return convert(source, target), "random weights: accuracies say nothing"
 
 
-def _random_encoder(check: Check, folder: Path) -> Path:
+def _random_encoder(check: Check, folder: Path) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
@@ -72,7 +75,6 @@ def _random_encoder(check: Check, folder: Path) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    return folder
 
 
 def _lines(check: Check) -> None:

@@ -202,7 +202,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
             self.scl_temperature,
             "sum",
             contrast.own,
-            self._arithmetic,
+            arithmetic=self._arithmetic,
         )
         self._contrast.remember(contrast)
         regularizer = sum(logging_output.get(key, 0.0) for key in STOCK_REGULARIZERS)

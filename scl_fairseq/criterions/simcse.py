@@ -123,7 +123,7 @@ class SimCSECriterion(FairseqCriterion):
             found.positives,
             self.temperature,
             "sum",
-            self._arithmetic,
+            arithmetic=self._arithmetic,
         )
         self._candidates.remember(found)
         if not self.scl_diagnostics:

@@ -84,7 +84,9 @@ def multi_view_contrastive_loss(
     if anchors is None:
         anchors = slice(0, n)
     flat = slice((anchors.start or 0) * views, anchors.stop * views, anchors.step)
-    losses = AVERAGES[average](rows, row_labels, temperature, reduction, flat, arithmetic)
+    losses = AVERAGES[average](
+        rows, row_labels, temperature, reduction, flat, arithmetic=arithmetic
+    )
     return losses.view(-1, views) if reduction == "none" else losses
 
 

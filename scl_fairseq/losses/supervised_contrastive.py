@@ -74,10 +74,10 @@ def supervised_contrastive_loss(
             # The temperature within the rows' length, which saves a pass over the similarities.
             tile, length = tile_for(embeddings.device), temperature**-0.5
             features = UnitRows.apply(embeddings, length, tile)
-            losses = anchor_losses(features, labels, 1.0, anchors, arithmetic)
+            losses = anchor_losses(features, labels, 1.0, anchors, arithmetic=arithmetic)
         else:
             unit = l2_normalize(embeddings)
-            losses = anchor_losses(unit, labels, temperature, anchors, arithmetic)
+            losses = anchor_losses(unit, labels, temperature, anchors, arithmetic=arithmetic)
     return reduced(losses, reduction)
 
 

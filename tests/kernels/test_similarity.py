@@ -97,7 +97,9 @@ def test_the_loss_by_the_kernel_is_that_by_torch(monkeypatch, anchors):
     found = []
     for arithmetic in (TRITON, Arithmetic(kernel="torch")):
         leaf = x.clone().requires_grad_()
-        value = supervised_contrastive_loss(leaf, labels, 0.3, "sum", anchors, arithmetic)
+        value = supervised_contrastive_loss(
+            leaf, labels, 0.3, "sum", anchors, arithmetic=arithmetic
+        )
         value.backward()
         found.append((value.item(), leaf.grad))
     assert bool(sums) == (anchors != slice(40, 40) and anchors != slice(0, 1))
