@@ -4,9 +4,11 @@
 # usage: scripts/gpu_check.sh [OPTION ...]       options of python -m benchmarks.gpu; PYTHON=python3
 #
 # Where fairseq is installed it is used; nothing outside of .gpu/ is written but outputs/gpu-check.
+#
+# example: scripts/gpu_check.sh --record
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case ${1:-} in -h) sed -n '2,6s/^# \?//p' scripts/gpu_check.sh; exit ;; esac
+case ${1:-} in --help | -h) sed -n '2,8s/^# \?//p' scripts/gpu_check.sh; exit ;; esac
 python=${PYTHON:-python3}
 site=$PWD/.gpu/site
 export PYTHONPATH=$site:$PWD${PYTHONPATH:+:$PYTHONPATH}

@@ -8,9 +8,11 @@
 # runs the check. GLUE_DIR=DIR takes the first sentences of SST-2 and QNLI along (else text is
 # generated), BPE_DIR=DIR GPT-2's BPE, ENCODER=0 leaves the encoder's 45 MB of weights out. Needs a
 # C++ compiler and the package registry; a minute or two.
+#
+# example: GLUE_DIR=glue BPE_DIR=gpt2_bpe scripts/pack_for_gpu.sh python3.12
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case ${1:-} in --help | -h) sed -n '2,11s/^# \?//p' scripts/pack_for_gpu.sh; exit ;; esac
+case ${1:-} in --help | -h) sed -n '2,13s/^# \?//p' scripts/pack_for_gpu.sh; exit ;; esac
 python=${1:-python3.12}
 say() { printf '[pack] %s\n' "$*"; }
 fail() { echo "error: $*" >&2; exit 2; }

@@ -176,7 +176,12 @@ class SupConCriterion(FairseqCriterion):
             logging_output.update(diagnostics.batch_sums(rows, marks))
             logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
         loss = AVERAGES[self.average](
-            contrast.rows, contrast.labels, self.temperature, "sum", contrast.own, self._arithmetic
+            contrast.rows,
+            contrast.labels,
+            self.temperature,
+            "sum",
+            contrast.own,
+            arithmetic=self._arithmetic,
         )
         self._contrast.remember(contrast)
         logging_output.update(

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from scl_fairseq.kernels.choice import is_interpreted
+
 # Rows and columns of a block, and how much of the width goes through at a time. Not measured on a
 # GPU yet.
 BLOCK, DEPTH, WARPS = 128, 32, 8
@@ -148,10 +150,11 @@ def sums(
     of_rows = torch.zeros(grid[1], len(left), device=left.device)
     is_by_column = is_whole or is_mirrored
     of_columns = torch.zeros(grid[0], len(right), device=left.device) if is_by_column else of_rows
-    _sums_kernel[grid](
-        left, right, of_rows, of_columns, len(left), len(right), offset, WIDTH=left.size(1),
-        IS_WHOLE=is_whole, IS_MIRRORED=is_mirrored, **_how(allow_tf32),
-    )  # fmt: skip
+    with torch.cuda.device_of(left):
+        _sums_kernel[grid](
+            left, right, of_rows, of_columns, len(left), len(right), offset, WIDTH=left.size(1),
+            IS_WHOLE=is_whole, IS_MIRRORED=is_mirrored, **_how(allow_tf32),
+        )  # fmt: skip
     if is_whole:
         return of_rows.sum(dim=0) + of_columns.sum(dim=0), None
     return of_rows.sum(dim=0), of_columns.sum(dim=0) if is_mirrored else None
@@ -179,17 +182,19 @@ def shares(
     block = _block()
     grid = triton.cdiv(len(left), block), triton.cdiv(len(right), block)
     found = left.new_empty(len(left), len(right))
-    _shares_kernel[grid](
-        left, right, row_scales.contiguous(),
-        row_scales if column_scales is None else column_scales.contiguous(), found,
-        len(left), len(right), -len(left) - len(right), WIDTH=left.size(1),
-        IS_MIRRORED=column_scales is not None, **_how(allow_tf32),
-    )  # fmt: skip
+    nobody = -len(left) - len(right)
+    of_columns = row_scales if column_scales is None else column_scales
+    with torch.cuda.device_of(left):
+        _shares_kernel[grid](
+            left, right, row_scales.contiguous(), of_columns.contiguous(), found,
+            len(left), len(right), nobody, WIDTH=left.size(1),
+            IS_MIRRORED=column_scales is not None, **_how(allow_tf32),
+        )  # fmt: skip
     return found
 
 
 def _block() -> int:
-    return SMALL_BLOCK if triton.knobs.runtime.interpret else BLOCK
+    return SMALL_BLOCK if is_interpreted() else BLOCK
 
 
 def _how(allow_tf32: bool) -> dict[str, object]:

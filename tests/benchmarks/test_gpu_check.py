@@ -198,3 +198,26 @@ def test_what_fits_is_worked_out_from_the_models_sizes():
             assert less <= fits.most_sentences("base", "fp32", length, 2 * card)
     assert fits.advised(0) == "—"
     assert (fits.advised(1), fits.advised(63), fits.advised(5000)) == ("1", "32", "256")
+
+
+def test_an_encoder_that_travels_in_half_precision_is_wide_again(tmp_path):
+    """To the rounding of half precision, the same; other weights are refused."""
+    import torch
+    from safetensors.torch import load_file
+
+    from benchmarks.gpu.small_encoder import WEIGHTS, narrow, widen
+    from scl_fairseq.checkpoints.embedded import find_encoder
+
+    source = find_encoder()
+    narrow(source, tmp_path / "small")
+    widen(tmp_path / "small", tmp_path / "wide")
+    size = (source / WEIGHTS).stat().st_size
+    assert (tmp_path / "small" / WEIGHTS).stat().st_size < 0.52 * size
+    assert (tmp_path / "wide" / "vocab.txt").read_bytes() == (source / "vocab.txt").read_bytes()
+    expected, found = load_file(source / WEIGHTS), load_file(tmp_path / "wide" / WEIGHTS)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="other weights than the project's"):
+        narrow(tmp_path / "wide", tmp_path / "again")
