@@ -16,7 +16,7 @@ from benchmarks.pipelines import ROOT
 
 AT_A_TIME = 4
 PRECISIONS = {"fp32": [], "fp16": ["--fp16"], "bf16": ["--bf16"], "amp": ["--amp"]}
-HALF = ("--fp16", "--bf16")  # what a CPU cannot do
+HALF = ("--fp16", "--bf16", "--memory-efficient-bf16")  # what fairseq cannot do on a CPU
 SCL = ["--criterion", "sentence_prediction_scl"]
 SUPCON = ["--criterion", "supcon", "--supcon-views", "2", "--scl-temperature", "0.1"]
 QUEUE = ["--scl-queue-size", "64", "--scl-momentum", "0.9"]

@@ -8,7 +8,13 @@ from typing import Any
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from scl_fairseq.embeddings import CLS, CONTRASTED, EMBEDDINGS, HEAD, POOLINGS
-from scl_fairseq.losses.precision import FLOAT32, KERNELS, PRODUCTS, Arithmetic
+from scl_fairseq.losses.precision import (
+    FLOAT32,
+    KERNELS,
+    PRODUCTS,
+    Arithmetic,
+    check_arithmetic,
+)
 from scl_fairseq.losses.supervised_contrastive import check_temperature
 
 
@@ -128,6 +134,10 @@ def check_contrast(cfg: ContrastConfig) -> None:
         check_temperature(cfg.scl_temperature)
     except ValueError as error:
         raise ValueError(f"--scl-temperature: {error}") from None
+    try:
+        check_arithmetic(arithmetic_of(cfg))
+    except ValueError as error:
+        raise ValueError(f"--scl-{error}") from None
     if cfg.scl_chunk_size < 0:
         raise ValueError(f"--scl-chunk-size must be 0 or more, got {cfg.scl_chunk_size}")
     if cfg.scl_queue_size < 0:

@@ -16,6 +16,12 @@ import torch
 MEASURED = Path(__file__).with_name("measured.json")
 
 
+def check_runs() -> None:
+    """Raise ``ValueError`` unless Triton's kernels can run on some device here."""
+    if not has_triton() or not (torch.cuda.is_available() or is_interpreted()):
+        raise ValueError("kernel triton needs a GPU and the package triton")
+
+
 def takes_triton(kernel: str, products: str, rows: torch.Tensor) -> bool:
     """Whether Triton's kernel computes similarities of these rows.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scl_fairseq import products as exact
-from scl_fairseq.kernels.choice import takes_triton
+from scl_fairseq.kernels.choice import check_runs, takes_triton
 
 FLOAT32, TF32, BF16 = "float32", "tf32", "bf16"
 PRODUCTS = (FLOAT32, TF32, BF16)
@@ -37,11 +37,13 @@ DEFAULT = Arithmetic()
 
 
 def check_arithmetic(arithmetic: Arithmetic) -> None:
-    """Raise ``ValueError`` that names the value unless there is such a way."""
+    """Raise ``ValueError`` that names the value unless there is such a way, here too."""
     for name, choices in (("products", PRODUCTS), ("kernel", KERNELS)):
         value = getattr(arithmetic, name)
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    if arithmetic.kernel == TRITON:
+        check_runs()
 
 
 def resolved(arithmetic: Arithmetic, rows: Tensor) -> Arithmetic:
