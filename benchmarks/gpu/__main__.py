@@ -114,9 +114,11 @@ class Runner:
             seconds = min(budget * self._factor, left)
             started[name] = (self._start(name, time.time() + seconds - 4), time.time(), seconds)
         while started:
-            name = next(iter(started))
-            self._finish(name, *started[name])
-            del started[name]
+            for name, (process, since, seconds) in list(started.items()):
+                if process.poll() is not None or time.time() > since + seconds:
+                    self._finish(name, process, since)
+                    del started[name]
+            time.sleep(0.1)
 
     def close(self) -> None:
         """End what still runs."""
@@ -143,12 +145,9 @@ class Runner:
                 start_new_session=True,
             )  # fmt: skip
 
-    def _finish(self, name: str, process: subprocess.Popen, since: float, seconds: float) -> None:
-        code: int | str
-        try:
-            code = process.wait(max(1, since + seconds - time.time()))
-        except subprocess.TimeoutExpired:
-            code = "its time was up"
+    def _finish(self, name: str, process: subprocess.Popen, since: float) -> None:
+        found = process.poll()
+        code = "its time was up" if found is None else found
         _kill(process)
         tail = {}
         if code != 0:

@@ -33,12 +33,12 @@ def run(check: Check) -> None:
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:
             code = "timeout"
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    counts = {"passed": 0, "failed": 0, "left_out": 0}
     if report.is_file():
         for case in ElementTree.parse(report).iter("testcase"):
             bad = [child for child in case if child.tag in ("failure", "error")]
             kind = "failed" if bad else "passed"
-            counts["skipped" if case.find("skipped") is not None else kind] += 1
+            counts["left_out" if case.find("skipped") is not None else kind] += 1
             if bad:
                 name = f"{case.get('classname')}::{case.get('name')}"
                 said = f"{bad[0].get('message') or ''}\n{(bad[0].text or '')[-800:]}"

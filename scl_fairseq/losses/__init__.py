@@ -3,6 +3,7 @@
 from scl_fairseq.losses.diagnostics import DIAGNOSTICS, diagnostic_sums, diagnostic_value
 from scl_fairseq.losses.info_nce import info_nce_loss
 from scl_fairseq.losses.multi_view import multi_view_contrastive_loss
+from scl_fairseq.losses.precision import Arithmetic
 from scl_fairseq.losses.supervised_contrastive import (
     anchor_losses,
     l2_normalize,
@@ -11,6 +12,7 @@ from scl_fairseq.losses.supervised_contrastive import (
 
 __all__ = [
     "DIAGNOSTICS",
+    "Arithmetic",
     "anchor_losses",
     "diagnostic_sums",
     "diagnostic_value",
