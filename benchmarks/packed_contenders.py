@@ -25,7 +25,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Loss = Callable[[Tensor, Tensor], Tensor]  # of tokens (B, T) and labels (B,)
 
 
-def fairseq(size: str, weight: float, is_packed: bool) -> tuple[nn.Module, Loss, Callable]:
+def fairseq(
+    size: str, weight: float, is_packed: bool, model: nn.Module | None = None
+) -> tuple[nn.Module, Loss, Callable]:
     """Its RoBERTa under this package's criterion, which computes stock CE for a weight of 0."""
     from scl_fairseq.criterions.sentence_prediction_scl import (
         SentencePredictionSCLConfig,
@@ -34,7 +36,7 @@ def fairseq(size: str, weight: float, is_packed: bool) -> tuple[nn.Module, Loss,
     from scl_fairseq.models.packed_encoder import packed
 
     task = make_task()
-    model = make_model(task, size)
+    model = make_model(task, size) if model is None else model
     config = SentencePredictionSCLConfig(scl_lambda=weight, scl_packed=is_packed)
     criterion = SentencePredictionSCLCriterion(config, task)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks import contrast_losses
-from benchmarks.device import clear, matrix_rate, median_seconds
+from benchmarks.device import clear, matrix_rate, median_seconds, seconds
 from benchmarks.gpu.check import Check
 from scl_fairseq.kernels.choice import has_triton
 from scl_fairseq.losses import supervised_contrastive_loss, tiles
@@ -61,8 +61,10 @@ def measure(check: Check, rates: dict[str, float], size: int, width: int, produc
     if not check.has_time("loss_time", 5, **about):
         return
     with check.part("loss_time", **about):
+        if not check.dry:
+            torch.cuda.reset_peak_memory_stats()
         step = step_of(check, size, width, Arithmetic(products, "torch"))
-        took = median_seconds(step, check.device, 1 if size > 2**17 else 3)
+        took = median_seconds(step, check.device, 3)
         # Forward once and backward twice an N x N x D product, as the formula without tricks has.
         of_rate = 6 * size**2 * width / took / rates[products]
         extra = {} if check.dry else {"peak_gb": torch.cuda.max_memory_allocated() / 1e9}
@@ -82,7 +84,8 @@ def limited(check: Check, rates: dict[str, float], size: int, width: int, produc
             torch.cuda.reset_peak_memory_stats()
         try:
             step = step_of(check, size, width, Arithmetic(products, "torch"))
-            took = median_seconds(step, check.device, 1)
+            step()  # one warms up: it has thousands of tiles
+            took = seconds(step, check.device)
             share = 6 * size**2 * width / took / rates[products]
             peak = 0 if check.dry else torch.cuda.max_memory_allocated()
             ok = check.dry or (share >= MIN_SHARE and peak < MEMORY_LIMIT)

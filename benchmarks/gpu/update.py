@@ -55,7 +55,7 @@ def _compare(check: Check, about: dict, size: str, dtype: torch.dtype, batch: in
         (loss / count).backward()
         optimizer.step()
 
-    for index in range(-WARM_UP[check.device], 1 if check.dry else 20):
+    for index in range(-WARM_UP[check.device], 1 if check.dry else 15):
         turn = index % len(names)
         for name in [*names[turn:], *names[:turn]]:
             spent = seconds(lambda name=name: update(criterions[name]), check.device)
