@@ -112,6 +112,7 @@ END
     accounting=(
         AccountingStorageType=accounting_storage/slurmdbd
         AccountingStorageHost=localhost
+        AccountingStoragePass="$folder/munge.socket" # where munge answers, in spite of its name
         AccountingStoragePort="${ports[3]}"
         JobAcctGatherType=jobacct_gather/linux
     )
@@ -147,10 +148,11 @@ NodeName=$host NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=4 State=UNKNOWN
 NodeName=$host-2 NodeAddr=127.0.0.1 Port=${ports[2]} CPUs=4 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
-export SLURM_CONF=$folder/slurm.conf
+export SLURM_CONF=$folder/slurm.conf SLURM_OF_ITS_OWN=1
 if [ -n "${ACCOUNTING:-}" ]; then
     start slurmdbd slurmdbd -D
-    until_it sacctmgr --immediate add cluster scl
+    until_it sacctmgr show cluster
+    sacctmgr --immediate add cluster scl >"$folder/log/add-cluster"
 fi
 start slurmctld slurmctld -D -i
 start slurmd slurmd -D -N "$host"
