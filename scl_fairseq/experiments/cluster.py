@@ -40,6 +40,7 @@ class Resources:
         trials_per_job: how many trials share the start of a job.
         workers, threads: of the warm processes in a job; by default one a GPU, or one with all
             cores.
+        workers_per_gpu: in place of ``workers``; ``auto``: as memory allows.
     """
 
     cluster: str
@@ -52,10 +53,12 @@ class Resources:
     trials_per_job: int
     workers: int | None
     threads: int | None
+    workers_per_gpu: int | str | None = None
 
     def slots(self) -> list[Slot]:
         """Where the warm processes run, asked in the job, whose GPUs the cluster has named."""
-        return make_slots(visible_gpus(self.gpus), self.cpus, self.workers, self.threads)
+        gpus = visible_gpus(self.gpus)
+        return make_slots(gpus, self.cpus, self.workers, self.threads, self.workers_per_gpu)
 
     def run_tasks(
         self,
