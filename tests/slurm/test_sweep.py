@@ -1,6 +1,7 @@
 """scl-sweep --cluster slurm: jobs of an array, killed, requeued, out of time, left alone."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ SHORT, SECONDS, ENDLESS = 2, 150, 10**6  # epochs
 
 @pytest.fixture(scope="module")
 def config(tiny, tmp_path_factory):
-    """``config(epochs, **options)``: a sweep of four seeds."""
+    """``config(epochs, seeds)``: a sweep of the tiny encoder, a trial a seed."""
     folder = tmp_path_factory.mktemp("slurm-config")
 
     def write(epochs, seeds=(1, 2)):
@@ -68,6 +69,8 @@ def end_of(process, code=0):
 
 
 def lines(path):
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
@@ -106,34 +109,32 @@ def state(job):
 def out_of_time(config, tmp_path_factory):
     """A sweep whose jobs may take a minute, which passes beside the other tests."""
     out = tmp_path_factory.mktemp("time") / "out"
-    return out, time.monotonic(), start(config(ENDLESS), out, "--hours", 0.001)
+    return out, time.monotonic(), start(config(ENDLESS, seeds=(1,)), out, "--hours", 0.001)
 
 
 def test_accounting_is_there_or_not_as_was_asked():
-    import os
-
     done = subprocess.run(["sacct"], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == bool(os.environ.get("ACCOUNTING")), done.stderr
 
 
 def test_jobs_of_an_array_find_what_this_machine_finds(config, tmp_path):
-    path, out = config(SHORT, seeds=range(1, 6)), tmp_path / "out"
+    path, out = config(SHORT, seeds=(1, 2, 3)), tmp_path / "out"
     options = ("--trials-per-job", 2, "--array-size", 2)
     program = ("-m", "scl_fairseq.cli.sweep")
     said = end_of(start(path, out, *options, program=program))
-    assert "5 of 5 trials have a result" in said.out
+    assert "3 of 3 trials have a result" in said.out
     assert "sacct" not in said.err
     here = tmp_path / "here"
     end_of(start(path, here, "--threads", 1, where=()))
     by_id = {record["trial"]: record for record in lines(here / "results.jsonl")}
-    assert len(by_id) == 5
+    assert len(by_id) == 3
     for record in lines(out / "results.jsonl"):
         for key in ("valid_accuracy", "test_accuracy", "train_loss"):
             assert record[key] == by_id[record["trial"]][key]
     (script,) = (out / "cluster").glob("*.sh")
-    assert "--array=0-2%2" in script.read_text()
+    assert "--array=0-1%2" in script.read_text()
     jobs = json.loads((out / "cluster" / "jobs.json").read_text())
-    assert [job.partition("_")[2] for job in jobs] == ["0", "1", "2"]
+    assert [job.partition("_")[2] for job in jobs] == ["0", "1"]
     for job in jobs:  # a trial's files lie where its job ran
         assert list((out / "cluster").glob(f"{job}_*_log.out"))
 
@@ -157,17 +158,16 @@ def test_jobs_that_are_killed_are_lost_and_tried_again(config, tmp_path):
 
 
 def test_a_job_that_is_requeued_is_waited_for(config, tmp_path):
-    path, out = config(SECONDS), tmp_path / "out"
+    path, out = config(SECONDS, seeds=(1,)), tmp_path / "out"
     process = start(path, out)
-    job, other = jobs_of(out)
+    (job,) = jobs_of(out)
+    assert "_" not in job  # a job alone is no array
     slurm("scontrol", "requeue", job)
-    assert waiting(lambda: state(job) == "PENDING")
     said = end_of(process)
-    assert "2 of 2 trials have a result" in said.out
-    assert not (out / "failures.jsonl").exists() or not lines(out / "failures.jsonl")
-    assert len(lines(out / "results.jsonl")) == 2
+    assert "1 of 1 trials have a result" in said.out
+    assert lines(out / "failures.jsonl") == []
+    assert len(lines(out / "results.jsonl")) == 1
     assert "Restarts=1" in slurm("scontrol", "show", "job", job)
-    assert "Restarts=0" in slurm("scontrol", "show", "job", other)
 
 
 def test_an_interrupted_sweep_is_taken_up(config, tmp_path):
@@ -202,6 +202,6 @@ def test_a_time_limit_ends_jobs_no_earlier_than_it_says(out_of_time):
     out, started, process = out_of_time
     said = end_of(process, code=1)
     assert time.monotonic() - started > 60
-    assert "0 of 2 trials have a result" in said.out
-    for failure in lines(out / "failures.jsonl"):
-        assert "ended (TIMEOUT) without a result" in failure["error"]
+    assert "0 of 1 trials have a result" in said.out
+    (failure,) = lines(out / "failures.jsonl")
+    assert "ended (TIMEOUT) without a result" in failure["error"]
