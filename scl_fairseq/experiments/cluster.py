@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import signal
 import time
@@ -120,11 +122,14 @@ class Resources:
     def _submit(self, executor, chunks: list[list[Mapping[str, Any]]]) -> list:
         import submitit
 
+        # sbatch's own lines, which the error has again, would be shown as they come.
+        silenced = contextlib.redirect_stderr(io.StringIO())
         try:
-            with executor.batch():
+            with silenced, executor.batch():
                 return [executor.submit(exec, code, {}) for code in map(self._job, chunks)]
         except submitit.core.utils.FailedJobError as error:
-            raise ValueError(f"--cluster {self.cluster}: {error}") from None
+            said = " ".join(str(error).split())
+            raise ValueError(f"--cluster {self.cluster}: {said}") from None
 
     def _job(self, chunk: list[Mapping[str, Any]]) -> str:
         # As text: a pickled function of this package would be looked for in the job's folder first.

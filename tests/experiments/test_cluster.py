@@ -157,6 +157,17 @@ def test_what_the_jobs_are_asked_for(slurm, resources, tasks):
     assert "--cpus-per-task 3" in command.partition(" -m ")[0]
 
 
+def test_what_slurm_refuses_is_told_once(slurm, resources, tasks, capfd):
+    slurm.shows("")
+    refusal = "#!/bin/sh\necho 'sbatch: error: no such' >&2\necho 'sbatch: partition' >&2\nexit 1\n"
+    (slurm.folder / "sbatch").write_text(refusal, "utf-8")
+    message = "--cluster slurm: sbatch: error: no such sbatch: partition"
+    with pytest.raises(ValueError, match=message) as error:
+        resources().run_tasks(tasks, lambda event: None)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
 def test_arrays_are_no_longer_than_slurm_takes(slurm, resources, tasks, monkeypatch):
     monkeypatch.setattr(cluster, "LARGEST_ARRAY", 2)
     slurm.shows("")

@@ -131,7 +131,7 @@ def test_jobs_of_an_array_find_what_this_machine_finds(config, tmp_path):
     for record in lines(out / "results.jsonl"):
         for key in ("valid_accuracy", "test_accuracy", "train_loss"):
             assert record[key] == by_id[record["trial"]][key]
-    (script,) = (out / "cluster").glob("*.sh")
+    (script,) = (out / "cluster").glob("[0-9]*.sh")
     assert "--array=0-1%2" in script.read_text()
     jobs = json.loads((out / "cluster" / "jobs.json").read_text())
     assert [job.partition("_")[2] for job in jobs] == ["0", "1"]
@@ -144,7 +144,7 @@ def test_jobs_that_are_killed_are_lost_and_tried_again(config, tmp_path):
     process = start(path, out)
     cancelled, killed = jobs_of(out)
     slurm("scancel", cancelled)
-    slurm("scancel", "--full", "--signal=KILL", killed)
+    slurm("scancel", "--signal=KILL", killed)  # its processes, of which Slurm hears
     said = end_of(process, code=1)
     assert "0 of 2 trials have a result" in said.out
     errors = sorted(failure["error"] for failure in lines(out / "failures.jsonl"))
@@ -163,6 +163,8 @@ def test_a_job_that_is_requeued_is_waited_for(config, tmp_path):
     (job,) = jobs_of(out)
     assert "_" not in job  # a job alone is no array
     slurm("scontrol", "requeue", job)
+    waiting(lambda: state(job) == "PENDING")
+    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # else in two minutes
     said = end_of(process)
     assert "1 of 1 trials have a result" in said.out
     assert lines(out / "failures.jsonl") == []
