@@ -60,8 +60,14 @@ def test_slurm_on_the_cpus_of_several_nodes(recipe, tmp_path):
     log = 'echo "$SRUN_CPUS_PER_TASK" > "$CALLS.cores"'
     runs_both = f'{log}\nshift\nSLURM_PROCID=0 "$@" && SLURM_PROCID=1 "$@"\n'
     srun.write_text(f"#!/bin/sh\n{runs_both}", encoding="utf-8")
+    encoder, data = tmp_path / "encoder", tmp_path / "out" / "data" / "SST-2-bin"
+    encoder.mkdir()
+    (encoder / "options").write_text("--arch roberta\n", encoding="utf-8")
+    data.mkdir(parents=True)
+    (data / "preprocess.json").write_text('{"splits": {"train": {"rows": 64}}}', encoding="utf-8")
     job = {"SLURM_JOB_ID": 7, "SLURM_NNODES": 2, "SLURM_CPUS_PER_TASK": 5}
-    done = recipe("workers/slurm.sh", SMOKE=1, PORT=29501, OUT=tmp_path / "out", **job)
+    places = {"SMOKE_ENCODER": encoder, "OUT": tmp_path / "out"}
+    done = recipe("workers/slurm.sh", SMOKE=1, PORT=29501, **places, **job)
     assert done.code == 0, done.errors
     calls = [parse_training(call) for call in done.calls if call[0] == "fairseq-train"]
     assert [parsed.distributed_rank for parsed in calls] == [0, 1]
