@@ -1,11 +1,13 @@
 """scl-sweep --cluster slurm: jobs of an array, killed, requeued, out of time, left alone."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -99,6 +101,20 @@ def jobs_of(out):
     return waiting(training)
 
 
+def process_of(job):
+    """Of a job of an array that its trials run in."""
+    array, _, place = job.partition("_")
+    wanted = {f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={place}"}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_text().split("\0")
+            variables = (folder / "environ").read_text().split("\0")
+            is_python = "python" in Path(words[0]).name  # and neither srun nor its shell
+            if is_python and "submitit.core._submit" in words and wanted <= set(variables):
+                return int(folder.name)
+    raise AssertionError(f"job {job} has no process")
+
+
 def state(job):
     """What Slurm itself says of a job, in another way than the sweep asks."""
     shown = slurm("scontrol", "show", "job", job)
@@ -144,7 +160,7 @@ def test_jobs_that_are_killed_are_lost_and_tried_again(config, tmp_path):
     process = start(path, out)
     cancelled, killed = jobs_of(out)
     slurm("scancel", cancelled)
-    slurm("scancel", "--signal=KILL", killed)  # its processes, of which Slurm hears
+    os.kill(process_of(killed), signal.SIGKILL)  # scancel's own SIGKILL would cancel
     said = end_of(process, code=1)
     assert "0 of 2 trials have a result" in said.out
     errors = sorted(failure["error"] for failure in lines(out / "failures.jsonl"))
