@@ -192,12 +192,14 @@ def test_an_interrupted_sweep_is_taken_up(config, tmp_path):
     path, out = config(SECONDS), tmp_path / "out"
     process = start(path, out)
     jobs = jobs_of(out)
+    for job in jobs:
+        slurm("scontrol", "suspend", job)  # neither runs nor waits, and is not lost
+    time.sleep(5)  # longer than the patience with jobs that have ended
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=600)
     assert process.returncode == 130
+    assert lines(out / "failures.jsonl") == []
     array = jobs[0].partition("_")[0]
-    for job in jobs:
-        slurm("scontrol", "suspend", job)  # neither runs nor waits, and is not lost
     said = end_of(start(path, out), code=2)
     assert f"jobs of an earlier sweep into {out} still run ({array})" in said.err
     assert len(said.err.strip().splitlines()) == 1
