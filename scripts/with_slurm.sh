@@ -61,12 +61,13 @@ start() {
 
 # until_it COMMAND ...: wait for it to succeed; the logs say why it does not
 until_it() {
-    for _ in {1..150}; do
+    local end=$((SECONDS + 60))
+    while [ "$SECONDS" -lt "$end" ]; do
         if "$@" >/dev/null 2>&1; then return; fi
         sleep 0.2
     done
     tail -n 20 "$folder"/log/* >&2
-    fail "$* did not succeed within 30 s"
+    fail "$* did not succeed within a minute"
 }
 
 # Ports below those that the system gives to outgoing connections, free now.

@@ -22,7 +22,7 @@ def fitting(held: int, free: int) -> int:
 
 
 def is_out_of_memory(event: Mapping[str, Any]) -> bool:
-    """Whether a worker says that a trial failed since its GPU was full."""
+    """Whether a trial failed since its GPU was full, or its process was killed for memory."""
     error = str(event.get("error", "")).lower()
     return any(words in error for words in ("out of memory", "alloc_failed"))
 
