@@ -149,6 +149,9 @@ NodeName=$host NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=4 State=UNKNOWN
 NodeName=$host-2 NodeAddr=127.0.0.1 Port=${ports[2]} CPUs=4 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
+# Newer ones (Debian 13) want cgroups otherwise, which containers lack; older ones do not know it.
+version=$(slurmctld -V | grep -oE '[0-9]+' | head -n 1)
+[ "$version" -lt 23 ] || echo CgroupPlugin=disabled >"$folder/cgroup.conf"
 export SLURM_CONF=$folder/slurm.conf SLURM_OF_ITS_OWN=1
 if [ -n "${ACCOUNTING:-}" ]; then
     start slurmdbd slurmdbd -D

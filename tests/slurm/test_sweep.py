@@ -125,7 +125,11 @@ def state(job):
 def out_of_time(config, tmp_path_factory):
     """A sweep whose jobs may take a minute, which passes beside the other tests."""
     out = tmp_path_factory.mktemp("time") / "out"
-    return out, time.monotonic(), start(config(ENDLESS, seeds=(1,)), out, "--hours", 0.001)
+    started = time.monotonic()
+    process = start(config(ENDLESS, seeds=(1,)), out, "--hours", 0.001)
+    yield out, started, process
+    process.kill()  # where its own test was left out
+    process.communicate()
 
 
 def test_accounting_is_there_or_not_as_was_asked():
