@@ -5,8 +5,8 @@
 #
 # FOLDER and PYTHON are scripts/setup_env.sh's. Installs Debian's slurm-wlm and munge where they are
 # missing, and for the tests with accounting slurmdbd and mariadb-server; they stay. Needs root and apt:
-# elsewhere it says that it is skipped. Tried with 22.05 of Debian 12. Took 20 minutes on two cores with ten
-# other processes on them.
+# elsewhere it says that it is skipped. Tried with 22.05 of Debian 12, and what is without accounting with
+# 24.11 of Debian 13. Took 20 minutes on two cores with ten other processes on them.
 set -euo pipefail
 case ${1:-} in --help | -h) sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
