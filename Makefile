@@ -15,7 +15,7 @@ RUN = "$(VENV)"/bin
 PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 # Hypothesis's profile ci draws the same examples each time; make test-slow draws others.
 
-.PHONY: help setup demo smoke test test-slow test-interpreters lint format bench recipes contest gpu-check clean
+.PHONY: help setup demo smoke test test-slow test-interpreters test-slurm lint format bench recipes contest gpu-check clean
 
 help:
 	@echo "make demo               CE and CE+SCL on 8 few-shot samples (4 minutes after set-up)"
@@ -23,6 +23,7 @@ help:
 	@echo "make smoke              every recipe and configuration of examples/, small, on a CPU"
 	@echo "make test               tests (16 minutes on 2 cores); make test-slow: the long ones too"
 	@echo "make test-interpreters  tests on each of Python 3.10 to 3.13 that is installed"
+	@echo "make test-slurm         scl-sweep and the recipe for nodes on a Slurm started here (root, apt)"
 	@echo "make lint | format      check | mend style"
 	@echo "make bench              speed and memory against stock fairseq, recorded (2 hours)"
 	@echo "make contest GLUE_DIR=DIR  beside SetFit and others, recorded (many hours; CONTEST=--help)"
@@ -48,6 +49,9 @@ test-slow: setup
 
 test-interpreters:
 	scripts/test_interpreters.sh
+
+test-slurm:
+	@scripts/test_slurm.sh "$(VENV)" "$(PYTHON)"
 
 lint: setup
 	$(RUN)/ruff check .

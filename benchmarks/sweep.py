@@ -8,8 +8,9 @@ that the sweep has recorded (it writes a checkpoint, without optimizer state, on
 accuracy is the best so far), then a process that loads this checkpoint and predicts the test set.
 For each size, number of validations and task the two take turns. Every validation accuracy and
 every prediction of the two are compared. Ratios are given in CPU seconds, which other work on the
-machine disturbs less, and in wall time. Prints a table and, with ``--record``, writes it to
-``benchmarks/results/sweep.md`` with machine and versions.
+machine disturbs less, and in wall time. With ``--device cuda`` both share the first GPU. Prints a
+table and, with ``--record``, writes it to ``benchmarks/results/sweep.md``, for a GPU to
+``sweep-cuda.md``, with machine and versions.
 """
 
 import argparse
@@ -18,20 +19,17 @@ import itertools
 import json
 import os
 import platform
-import resource
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.device import described, result_file
 from benchmarks.few_shot_samples import SHARED, write_binarised_samples
-from benchmarks.pipelines import ROOT, Failed
+from benchmarks.sweep_sides import CPU, CUDA, Cost, compare, run_loop, run_sweep, timed
 from scl_fairseq.checkpoints.embedded import convert_encoder
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.task_options import positive
@@ -39,7 +37,12 @@ from scl_fairseq.experiments.tables import markdown
 from scl_fairseq.files import write_text
 
 PROG = "benchmarks.sweep"
-RESULT = Path(__file__).parent / "results" / "sweep.md"
+PRECISIONS = {
+    "float32": {},
+    "fp16": {"fp16": True, "fp16-init-scale": 4},
+    "bf16": {"bf16": True},
+    "amp": {"amp": True},
+}
 MIN_RATIO, TARGET_SIZE = 3, 20
 QUICK = {
     **{"epochs": 2, "samples": 1, "tasks": ["SST-2"]},
@@ -69,18 +72,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--repetitions", type=positive, default=3, metavar="R", help="of each comparison (3)")
     add("--options", type=json.loads, default={}, help="of fairseq-train, as JSON, over the others")
-    add("--workers", type=positive, default=os.cpu_count(), help="processes (all cores)")
+    add("--device", choices=(CPU, CUDA), default=CPU, help="cpu (default), or the first GPU")
+    add("--precision", choices=PRECISIONS, default="float32", help="of trainings on a GPU")
+    add(
+        "--workers",
+        type=positive,
+        default=os.cpu_count(),
+        help="processes on the device (all cores)",
+    )
     add("--threads", type=positive, default=1, help="of each process (1)")
     add("--glue-dir", type=Path, default=SHARED, help="holds SST-2/ and RTE/")
     add("--quick", action="store_true", help="few trials, to see that it works (two minutes)")
-    add("--record", action="store_true", help=f"write {RESULT.name} in results/")
+    add("--record", action="store_true", help="write sweep.md or sweep-cuda.md in results/")
     if parser.parse_known_args(argv)[0].quick:
         parser.set_defaults(**QUICK)
     options = parser.parse_args(argv)
     for count in options.validations:
         if options.epochs % count:
             parser.error(f"--validations {count}: does not divide the {options.epochs} epochs")
+    if options.device == CPU and PRECISIONS[options.precision]:
+        parser.error(f"--precision {options.precision}: needs --device {CUDA}")
+    if options.device == CUDA and not _has_gpu():
+        parser.error(f"--device {CUDA}: there is no GPU")
     return options
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def prepare(options: argparse.Namespace, folder: Path, size: int) -> Path:
@@ -110,101 +130,12 @@ def prepare(options: argparse.Namespace, folder: Path, size: int) -> Path:
             "max-epoch": options.epochs,
             "optimizer": "fused_adamw",
             "weight-decay": 0.1,
+            **PRECISIONS[options.precision],
             **options.options,
         },
     }
     write_text(config, json.dumps(values, allow_nan=False))  # JSON is YAML
     return config
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of some trials.
-
-    Attributes:
-        wall: on the clock.
-        cpu: of all processes, system time included.
-    """
-
-    wall: float
-    cpu: float
-
-
-def timed(work: Callable[[], None]) -> Cost:
-    """What child processes cost that ``work`` starts and waits for."""
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    work()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(time.monotonic() - started, cpu)
-
-
-def run_sweep(options: argparse.Namespace, config: Path, out: Path, changes: Sequence[str]) -> None:
-    """Trials by scl-sweep."""
-    done = subprocess.run(
-        [
-            *[sys.executable, "-m", "scl_fairseq.cli.sweep", config, "--out", out, "--cpu"],
-            *["--workers", str(options.workers), "--threads", str(options.threads)],
-            *(word for change in changes for word in ("--set", change)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Failed(done.stderr[-2000:])
-
-
-def run_loop(options: argparse.Namespace, folder: Path, loop: Path, records: list[dict]) -> None:
-    """The same trials as a loop; leaves ``train.log`` and ``predictions`` of each in ``loop``."""
-    with ThreadPoolExecutor(options.workers) as pool:
-        for _ in pool.map(lambda record: run_trial(options, folder, loop, record), records):
-            pass
-
-
-def run_trial(options: argparse.Namespace, folder: Path, loop: Path, record: dict) -> None:
-    """One turn of the loop."""
-    place = loop / record["trial"]
-    place.mkdir(parents=True)
-    arguments = shlex.split(record["command"])[1:]
-    arguments[arguments.index("--save-dir") + 1] = str(place)
-    train = [str(Path(sys.executable).parent / "fairseq-train"), *arguments]
-    setting = record["setting"]
-    sample = folder / "text" / setting["task"] / f"sample{setting['sample']}"
-    evaluate = [sys.executable, "-m", "benchmarks.evaluate_checkpoint"]
-    evaluate += [place / "checkpoint_best.pt", record["data"]["path"], sample, setting["task"]]
-    evaluate += [folder / "encoder" / "vocab.txt"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    for name, step in (("train.log", train), ("predictions", evaluate)):
-        with open(place / name, "w", encoding="utf-8") as file:
-            done = subprocess.run(
-                step, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, check=False
-            )
-        if done.returncode != 0:
-            raise Failed(f"{step[0]} failed:\n{(place / name).read_text('utf-8')[-2000:]}")
-
-
-def compare(loop: Path, out: Path, record: dict) -> tuple[int, int, int, int]:
-    """Equal and all validation accuracies, equal and all predictions of a trial."""
-    place = loop / record["trial"]
-    logged = [
-        float(json.loads(line.partition("| INFO | valid | ")[2])["valid_accuracy"])
-        for line in (place / "train.log").read_text("utf-8").splitlines()
-        if "| INFO | valid | {" in line
-    ]
-    lines = (place / "predictions").read_text("utf-8").splitlines()
-    looped = [line.split(" ", 1)[1] for line in lines if line.startswith("prediction ")]
-    rows = (out / record["predictions"]).read_text("utf-8").splitlines()[1:]
-    swept = [row.split("\t")[2] for row in rows]
-    if len(logged) != len(record["valid_accuracy"]) or len(looped) != len(swept):
-        raise Failed(f"trial {record['trial']}: the two sides have different numbers of results")
-    return (
-        sum(a == b for a, b in zip(logged, record["valid_accuracy"], strict=True)),
-        len(logged),
-        sum(a == b for a, b in zip(looped, swept, strict=True)),
-        len(swept),
-    )
 
 
 @dataclass(frozen=True)
@@ -291,12 +222,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     epochs, all_epochs, examples, all_examples = equal
     name = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq"
     further = f", `{json.dumps(options.options)}`" if options.options else ""
+    line = shlex.join(["python", "-m", PROG, *(sys.argv[1:] if argv is None else argv)])
     text = (
-        f"`python -m {PROG} --record`\n\n"
+        f"`{line}`\n\n"
         f"Trials of the embedded encoder: {options.samples} samples, CE and CE+SCL, "
         f"{options.epochs} epochs of batches of 16, head on the mean, learning rate 1e-4, "
-        f"`--scl-packed` and `--optimizer fused_adamw`{further}, the same on both sides; "
-        f"{options.workers} processes of {options.threads} thread each. A trial is validated on a "
+        f"`--scl-packed` and `--optimizer fused_adamw`{further}, {options.precision}, the same on "
+        f"both sides; {options.workers} processes of {options.threads} thread each. A trial is "
+        "validated on a "
         "whole validation set as often as the table says, and its best epoch on a whole test set "
         "(436 sentences each of SST-2, 139 and 138 pairs of RTE). CPU seconds are of all "
         f"processes, start-up included. Repetitions: {options.repetitions}, the two sides taking "
@@ -304,13 +237,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{markdown(HEADER, table)}\n\n"
         f"Equal to the loop's: {epochs} of {all_epochs} validation accuracies, {examples} of "
         f"{all_examples} predictions for test sentences.\n\n"
-        f"CPU ({platform.machine()}), {os.cpu_count()} cores; torch "
+        f"{described(options.device)}; torch "
         f"{importlib.metadata.version('torch')}, {name} {importlib.metadata.version(name)}, Python "
         f"{platform.python_version()}.\n"
     )
     print(f"\n{text}")
     if options.record:
-        write_text(RESULT, f"# Few-shot trials\n\n{text}")
+        write_text(result_file("sweep", options.device), f"# Few-shot trials\n\n{text}")
     return 0
 
 

@@ -2,10 +2,11 @@
 # SST-2 on the nodes of a Slurm job: RoBERTa-Large with CE+SCL, contrast over all GPUs' sentences.
 #
 # usage: examples/workers/slurm.sh [FAIRSEQ-TRAIN OPTION ...]
-# example: sbatch --nodes 2 --gpus-per-node 4 examples/workers/slurm.sh
+# example: sbatch --nodes 2 --gpus-per-node 4 --cpus-per-task 16 examples/workers/slurm.sh
 #
 # Within salloc it runs without sbatch. One task a node starts a process for each of its GPUs.
-# environment: the variables below; SMOKE=1 runs it small, as two processes on a CPU (README.md)
+# environment: the variables below; SMOKE=1 runs it small, as two processes on a CPU, in a job of
+# several nodes as a process on the CPU of each (README.md)
 #SBATCH --job-name=scl
 #SBATCH --ntasks-per-node=1
 set -euo pipefail
@@ -23,8 +24,11 @@ CHUNK=${CHUNK:-0}     # sentences at a time, where a GPU does not hold BATCH; 0:
 LAMBDA=${LAMBDA:-0.9} # 0: CE
 TAU=${TAU:-0.3}
 SEED=${SEED:-1}
+is_on_nodes=
 if [ -n "$SMOKE" ]; then
-    GPUS=2
+    [ "${SLURM_NNODES:-1}" = 1 ] || is_on_nodes=1
+    PROCESSES=${is_on_nodes:+$SLURM_NNODES}
+    GPUS=${PROCESSES:=2}
 else
     [ -n "${SLURM_JOB_ID:-}" ] || fail "this is no Slurm job; start it by sbatch, or within salloc"
     whole_number GPUS_PER_NODE
@@ -37,11 +41,21 @@ MODEL=(--arch roberta_large --max-positions 512)
 TOKENS=(--init-token 0)
 PRECISION=(--fp16 --fp16-init-scale 4 --threshold-loss-scale 1 --fp16-scale-window 128)
 set_up_glue SST-2 large
-[ -z "$SMOKE" ] || GPUS=2 # a smoke run's model asks for one
+[ -z "$SMOKE" ] || GPUS=$PROCESSES # a smoke run's model asks for one
 share_batch $((GPUS * BATCH))
 plan_updates $((GPUS * BATCH))
+# Since 22.05 srun does not look at what sbatch was told.
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 launch=(run srun --ntasks-per-node=1 fairseq-train)
-[ -z "$SMOKE" ] || launch=(on_cpu "$GPUS" fairseq-train)
+if [ -n "$is_on_nodes" ]; then
+    # fairseq counts the GPUs of each node, of which there are none: each task is told its rank.
+    first=$(scontrol show hostnames | head -n 1)
+    launch=(run srun --ntasks-per-node=1 bash -c '"$@" --distributed-rank "$SLURM_PROCID"' task fairseq-train)
+    set -- --distributed-backend gloo --distributed-no-spawn \
+        --distributed-init-method "tcp://$first:$PORT" "$@"
+elif [ -n "$SMOKE" ]; then
+    launch=(on_cpu "$GPUS" fairseq-train)
+fi
 
 "${launch[@]}" "$DATA" --user-dir "$USER_DIR" \
     --criterion sentence_prediction_scl --scl-lambda "$LAMBDA" --scl-temperature "$TAU" \

@@ -27,10 +27,10 @@ CLUSTERS = ("slurm", "local")
 def _parser() -> Parser:
     parser = Parser(
         PROG,
-        "Fine-tune once for every setting of a grid, in processes that stay warm: one on each\n"
-        "GPU, or several on a CPU. A trial is validated as fairseq-train does it, and evaluated\n"
-        "on the test set with its best epoch's weights. Run again, the command skips what is done\n"
-        "and tries again what has failed.",
+        "Fine-tune once for every setting of a grid, in processes that stay warm: one or\n"
+        "several on each GPU, or on a CPU. A trial is validated as fairseq-train does it, and\n"
+        "evaluated on the test set with its best epoch's weights. Run again, the command skips\n"
+        "what is done and tries again what has failed.",
         f"{PROG} examples/few_shot/sweep.yaml --out outputs/few-shot\n"
         f"  {PROG} sweep.yaml --out outputs/small --set grid.sample=[0,1] --workers 2 --threads 1",
     )
@@ -64,6 +64,13 @@ def _parser() -> Parser:
         help="processes; default: one for each GPU, or one on a CPU",
     )
     parser.add_argument(
+        "--workers-per-gpu",
+        type=_per_gpu,
+        metavar="K|auto",
+        help="processes on each GPU (1); auto: after the first trial as many as its memory and the "
+        "cores allow",
+    )
+    parser.add_argument(
         "--threads", type=positive, metavar="T", help="of each process on a CPU (cores / K)"
     )
     parser.add_argument(
@@ -91,6 +98,10 @@ def _parser() -> Parser:
         "--trials-per-job", type=positive, metavar="N", help="trials that share a start (10)"
     )
     return parser
+
+
+def _per_gpu(text: str) -> int | str:
+    return text if text == "auto" else positive(text)
 
 
 CLUSTER_ONLY = ("partition", "gpus", "cpus", "hours", "array_size", "trials_per_job")
@@ -145,6 +156,8 @@ def _check(options: argparse.Namespace) -> None:
         for name in CLUSTER_ONLY:
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} is for --cluster")
+    if options.workers_per_gpu is not None and options.workers is not None:
+        raise ValueError("--workers-per-gpu and --workers both say how many processes there are")
     if options.hours is not None and not 0 < options.hours < float("inf"):
         raise ValueError(f"--hours must be greater than 0, got {options.hours}")
 
@@ -168,12 +181,20 @@ def _runner(options: argparse.Namespace) -> tuple[bool, Callable, WorkerServer |
             trials_per_job=options.trials_per_job or 10,
             workers=options.workers,
             threads=options.threads,
+            workers_per_gpu=options.workers_per_gpu,
         )
+        _check_per_gpu(options, resources.gpus)
         return resources.gpus == 0, resources.run_tasks, None
     gpus = [] if options.cpu else visible_gpus(_count_gpus())
-    slots = make_slots(gpus, _cores(), options.workers, options.threads)
+    _check_per_gpu(options, len(gpus))
+    slots = make_slots(gpus, _cores(), options.workers, options.threads, options.workers_per_gpu)
     server = slots[0].server()
     return not gpus, lambda tasks, on_event: run_tasks(tasks, slots, on_event, server), server
+
+
+def _check_per_gpu(options: argparse.Namespace, gpus: int) -> None:
+    if options.workers_per_gpu is not None and not gpus:
+        raise ValueError("--workers-per-gpu needs a GPU, and none is used; --workers is for a CPU")
 
 
 def _count_gpus() -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.experiments import worker, worker_pool
+from scl_fairseq.experiments import slurm_queue, worker, worker_pool
 from scl_fairseq.experiments.own_package import python_code
 from scl_fairseq.experiments.worker_pool import Slot, make_slots, visible_gpus
 from scl_fairseq.files import write_text
@@ -20,6 +22,10 @@ FAILURE, JOBS = "failure.json", "jobs.json"
 SECONDS_BETWEEN_LOOKS = {SLURM: 10.0, LOCAL: 0.5}
 # How long a node's files may take to be seen from here (NFS).
 GRACE = {SLURM: 90.0, LOCAL: 0.0}
+# A job that ends is told so, as its workers are: who dies of it has not failed.
+SECONDS_TO_THE_END = 1.0
+# Slurm's own limit (MaxArraySize) where a cluster has not set another.
+LARGEST_ARRAY = 1000
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Resources:
         trials_per_job: how many trials share the start of a job.
         workers, threads: of the warm processes in a job; by default one a GPU, or one with all
             cores.
+        workers_per_gpu: in place of ``workers``; ``auto``: as memory allows.
     """
 
     cluster: str
@@ -48,10 +55,12 @@ class Resources:
     trials_per_job: int
     workers: int | None
     threads: int | None
+    workers_per_gpu: int | str | None = None
 
     def slots(self) -> list[Slot]:
         """Where the warm processes run, asked in the job, whose GPUs the cluster has named."""
-        return make_slots(visible_gpus(self.gpus), self.cpus, self.workers, self.threads)
+        gpus = visible_gpus(self.gpus)
+        return make_slots(gpus, self.cpus, self.workers, self.threads, self.workers_per_gpu)
 
     def run_tasks(
         self,
@@ -74,19 +83,27 @@ class Resources:
         size = self.trials_per_job
         chunks = [list(tasks[i : i + size]) for i in range(0, len(tasks), size)]
         # Slurm itself holds back what exceeds the array's size.
-        at_once = len(chunks) if self.cluster == SLURM else self.array_size
+        is_slurm = self.cluster == SLURM
         running: list[_Running] = []
         submitted: list[str] = []
         try:
             while chunks or running:
-                free = at_once - len(running)
+                if is_slurm:  # not beside an array, whose jobs would be more than its size then
+                    free = 0 if running else LARGEST_ARRAY
+                else:
+                    free = self.array_size - len(running)
                 starting, chunks = chunks[:free], chunks[free:]
                 if starting:
                     jobs = self._submit(executor, starting)
                     submitted += [job.job_id for job in jobs]
                     write_text(self.folder / JOBS, json.dumps(submitted, allow_nan=False) + "\n")
                     running += map(_Running, jobs, starting)
-                running = [job for job in running if job.follow(on_event, GRACE[self.cluster])]
+                ended = self._ended(running)  # asked first: all that they wrote is there then
+                running = [
+                    own
+                    for own in running
+                    if own.follow(on_event, ended.get(own.job.job_id), GRACE[self.cluster])
+                ]
                 if running:
                     time.sleep(SECONDS_BETWEEN_LOOKS[self.cluster])
         except BaseException:
@@ -95,14 +112,24 @@ class Resources:
                     own.job.cancel()
             raise
 
+    def _ended(self, running: Sequence[_Running]) -> dict[str, str]:
+        """Those of the jobs that have ended, and how."""
+        jobs = [own.job for own in running]
+        if self.cluster == SLURM:
+            return slurm_queue.ended([job.job_id for job in jobs])
+        return {job.job_id: job.state for job in jobs if job.done()}
+
     def _submit(self, executor, chunks: list[list[Mapping[str, Any]]]) -> list:
         import submitit
 
+        # sbatch's own lines, which the error has again, would be shown as they come.
+        silenced = contextlib.redirect_stderr(io.StringIO())
         try:
-            with executor.batch():
+            with silenced, executor.batch():
                 return [executor.submit(exec, code, {}) for code in map(self._job, chunks)]
         except submitit.core.utils.FailedJobError as error:
-            raise ValueError(f"--cluster {self.cluster}: {error}") from None
+            said = " ".join(str(error).split())
+            raise ValueError(f"--cluster {self.cluster}: {said}") from None
 
     def _job(self, chunk: list[Mapping[str, Any]]) -> str:
         # As text: a pickled function of this package would be looked for in the job's folder first.
@@ -115,7 +142,13 @@ class Resources:
         if not path.is_file():
             return
         known = json.loads(path.read_text("utf-8"))
-        alive = _in_slurm(known) if self.cluster == SLURM else [i for i in known if _is_local(i)]
+        if self.cluster == SLURM:
+            try:
+                alive = slurm_queue.alive(known)
+            except ValueError as error:
+                raise ValueError(f"--cluster {self.cluster}: {error}") from None
+        else:
+            alive = [job_id for job_id in known if _is_local(job_id)]
         if alive:
             raise ValueError(
                 f"jobs of an earlier sweep into {self.folder.parent} still run "
@@ -139,6 +172,10 @@ class Resources:
             gpus_per_node=self.gpus,
             cpus_per_task=self.cpus,
             slurm_array_parallelism=self.array_size,
+            # Since 22.05 a job's step does not get the job's cores by itself.
+            slurm_srun_args=["--cpus-per-task", str(self.cpus)],
+            # In place of submitit's warning, 90 s before the end: it would kill the workers.
+            slurm_additional_parameters={"signal": "CONT@1"},
             **({"slurm_partition": self.partition} if self.partition else {}),
         )
         return executor
@@ -151,14 +188,24 @@ class _Running:
         self.job, self._left = job, tasks
         self._ended: float | None = None
 
-    def follow(self, on_event: Callable[[Mapping[str, Any]], None], grace: float) -> bool:
-        """Report what there is to report; whether more may come."""
-        if self._ended is None and self.job.done():  # asked first: all that it wrote is there now
+    def follow(
+        self, on_event: Callable[[Mapping[str, Any]], None], state: str | None, grace: float
+    ) -> bool:
+        """Report what there is to report; whether more may come.
+
+        Args:
+            on_event: is told.
+            state: how the job has ended; None while it has not, or where it is run again.
+            grace: seconds from its end to the loss of trials that have left nothing.
+        """
+        if state is None:
+            self._ended = None
+        elif self._ended is None:
             self._ended = time.monotonic()
         self._left = [task for task in self._left if not _report(task, on_event)]
-        if self._left and self._ended is not None and time.monotonic() >= self._ended + grace:
+        if self._left and state is not None and time.monotonic() >= self._ended + grace:
             for task in self._left:
-                on_event(_lost(task, self.job))
+                on_event(_lost(task, self.job, state))
             self._left = []
         return bool(self._left)
 
@@ -170,19 +217,6 @@ def _is_local(job_id: str) -> bool:
     except OSError:
         return False
     return b"submitit" in command
-
-
-def _in_slurm(job_ids: Sequence[str]) -> list[str]:
-    """Those that are in Slurm's queue, an array's jobs under the array's number."""
-    listed = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format", "%A"],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    queued = set(listed.stdout.split())
-    return sorted({job_id.partition("_")[0] for job_id in job_ids} & queued)
 
 
 def _report(task: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None]) -> bool:
@@ -198,11 +232,11 @@ def _report(task: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], Non
     return True
 
 
-def _lost(task: Mapping[str, Any], job: Any) -> dict[str, Any]:
+def _lost(task: Mapping[str, Any], job: Any, state: str) -> dict[str, Any]:
     return {
         "event": worker.FAILED,
         "trial": task["trial"],
-        "error": f"job {job.job_id} ended ({job.state}) without a result; see {job.paths.stderr}",
+        "error": f"job {job.job_id} ended ({state}) without a result; see {job.paths.stderr}",
     }
 
 
@@ -219,8 +253,20 @@ def run_job(tasks_json: str, resources_json: str) -> None:
             flush=True,
         )
         if event["event"] == worker.FAILED:
+            time.sleep(SECONDS_TO_THE_END)
             write_text(folders[event["trial"]] / FAILURE, json.dumps(event, allow_nan=False) + "\n")
 
-    # Slurm runs a job again whose node has failed.
-    left = [task for task in tasks if not (folders[task["trial"]] / worker.RESULT).is_file()]
-    worker_pool.run_tasks(left, resources.slots(), on_event)
+    signal.signal(signal.SIGTERM, _end)
+    # Slurm runs a job again that was requeued, or whose node has failed.
+    left = [task for task in tasks if not _is_settled(folders[task["trial"]])]
+    if left:
+        worker_pool.run_tasks(left, resources.slots(), on_event)
+
+
+def _is_settled(folder: Path) -> bool:
+    return (folder / worker.RESULT).is_file() or (folder / FAILURE).is_file()
+
+
+def _end(number: int, frame: Any) -> None:
+    """End a job whose time is over, that is cancelled or requeued; submitit would go on."""
+    raise SystemExit(128 + number)

@@ -12,12 +12,19 @@ from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
+from scl_fairseq.experiments.shared_weights import SharedWeights
+
 
 class CheckpointMemory:
-    """``load_checkpoint_to_cpu`` that keeps the file it has read last."""
+    """``load_checkpoint_to_cpu`` that keeps the file it has read last.
 
-    def __init__(self):
+    Args:
+        shared: what other processes keep as well, or None.
+    """
+
+    def __init__(self, shared: SharedWeights | None = None):
         self._original = checkpoint_utils.load_checkpoint_to_cpu
+        self._shared = shared
         self._key: tuple | None = None
         self._state: dict[str, Any] = {}
         self.left_out: Path | None = None  # a folder whose files are read once, and not kept
@@ -30,7 +37,11 @@ class CheckpointMemory:
         key = (str(Path(path).resolve()), status.st_mtime_ns, status.st_size)
         if key != self._key:
             self._key, self._state = None, {}  # not two models in memory
-            self._state = self._original(path, arg_overrides, load_on_all_ranks)
+
+            def read() -> dict[str, Any]:
+                return self._original(path, arg_overrides, load_on_all_ranks)
+
+            self._state = self._shared.state_of(key, read) if self._shared else read()
             self._key = key
         # fairseq renames and drops entries of "model", and changes none of the tensors.
         rest = {name: value for name, value in self._state.items() if name != "model"}

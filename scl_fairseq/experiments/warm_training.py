@@ -25,6 +25,7 @@ from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
 from torch import Tensor
 
+from scl_fairseq.experiments.shared_weights import SharedWeights
 from scl_fairseq.experiments.warm_checkpoints import BestWeights, CheckpointMemory
 from scl_fairseq.experiments.warm_validation import replayed
 from scl_fairseq.inference.evaluation import LengthSortedBatches, read_dataset, tokens_for
@@ -46,6 +47,7 @@ class Outcome:
         num_updates: optimizer steps.
         update_seconds: time that they took.
         gpu_memory: bytes that torch held at the end, None on a CPU.
+        gpu_free: bytes of the GPU that nobody held then, likewise.
         log_probabilities: (N, classes), float32, test set, with the best epoch's weights.
         targets: (N,), class indices of the test set.
         valid_targets: (M,), those of the validation set.
@@ -61,6 +63,7 @@ class Outcome:
     num_updates: int = 0
     update_seconds: float = 0.0
     gpu_memory: int | None = None
+    gpu_free: int | None = None
     log_probabilities: Tensor | None = None
     targets: Tensor | None = None
     valid_targets: Tensor | None = None
@@ -71,11 +74,16 @@ class WarmTraining:
 
     Args:
         on_epoch: is told of each epoch that ends.
+        shared: pre-trained weights that other processes have as well, or None.
     """
 
-    def __init__(self, on_epoch: Callable[[int], None] = lambda epoch: None):
+    def __init__(
+        self,
+        on_epoch: Callable[[int], None] = lambda epoch: None,
+        shared: SharedWeights | None = None,
+    ):
         self._on_epoch = on_epoch
-        self._load = CheckpointMemory()
+        self._load = CheckpointMemory(shared)
 
     def run_first(self, arguments: Sequence[str]) -> Outcome:
         """Train the first of two stages, which fairseq saves as the arguments say.
@@ -151,6 +159,7 @@ def _training(
         yield followed.trainer
         if followed.trainer.cuda:
             outcome.gpu_memory = torch.cuda.memory_reserved()
+            outcome.gpu_free = torch.cuda.mem_get_info()[0]
     finally:
         # fairseq saves there what it crashed with, for a debugger: as large as a checkpoint.
         (Path(cfg.checkpoint.save_dir) / "crash.pt").unlink(missing_ok=True)

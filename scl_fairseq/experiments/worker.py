@@ -41,11 +41,14 @@ def main() -> int:
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
 
     # Only now: the imports take seconds, in which the sweep may already be gone.
+    from scl_fairseq.experiments.shared_weights import SharedWeights
     from scl_fairseq.experiments.warm_training import WarmTraining
 
     gc.freeze()  # what is imported stays: each trial's collection need not look at it
     current = {"trial": ""}
-    training = WarmTraining(lambda epoch: _say(events, event=EPOCH, epoch=epoch, **current))
+    training = WarmTraining(
+        lambda epoch: _say(events, event=EPOCH, epoch=epoch, **current), SharedWeights.inherited()
+    )
     while True:
         task = json.loads(tasks.get())
         current["trial"] = task["trial"]
@@ -146,6 +149,7 @@ def run(training, task: dict[str, Any]) -> dict[str, Any]:
         "updates_per_second": outcome.num_updates / outcome.update_seconds,
         "wall_seconds": time.monotonic() - started,
         "peak_memory_bytes": _gpu_memory(first, outcome) or _peak_memory(),
+        "gpu_free_bytes": outcome.gpu_free,
         "epoch_metrics": outcome.epoch_metrics,
         "first_stage": first
         and {

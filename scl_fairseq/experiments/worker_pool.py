@@ -13,14 +13,16 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scl_fairseq import utf8
-from scl_fairseq.experiments import worker
+from scl_fairseq.experiments import shared_weights, worker
+from scl_fairseq.experiments.gpu_room import Room, is_out_of_memory
 from scl_fairseq.experiments.own_package import python_code
 from scl_fairseq.experiments.worker_server import Copy, WorkerServer
 
+AUTO = "auto"
 WORKER = "from scl_fairseq.experiments.worker import main; sys.exit(main())"
 
 
@@ -31,14 +33,26 @@ class Slot:
     Attributes:
         threads: of a worker on a CPU.
         gpu: index or name of its GPU, as in ``CUDA_VISIBLE_DEVICES``; None for the CPU.
+        place: 0 for the first worker of its GPU, and so on.
+        is_measured: whether it waits for what the first worker's first trial says of the GPU.
+        weights: a file of ``shared_weights`` that all workers have, or None.
     """
 
     threads: int
     gpu: str | None = None
+    place: int = field(default=0, compare=False)
+    is_measured: bool = field(default=False, compare=False)
+    weights: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """Numbers of the files that the worker's process inherits."""
+        return () if self.weights is None else (self.weights.fileno(),)
 
     def environment(self) -> dict[str, str]:
         """Variables of the worker's process."""
         return {
+            shared_weights.VARIABLE: "".join(map(str, self.inherited)),
             **utf8.environment(),
             "CUDA_VISIBLE_DEVICES": self.gpu or "",
             "OMP_NUM_THREADS": str(self.threads),
@@ -48,7 +62,7 @@ class Slot:
     def server(self) -> WorkerServer | None:
         """What its workers, and those of slots like it, can be copies of."""
         is_copied = self.gpu is None and self.threads == 1 and hasattr(os, "fork")
-        return WorkerServer(self.environment()) if is_copied else None
+        return WorkerServer(self.environment(), self.inherited) if is_copied else None
 
 
 def visible_gpus(count: int) -> list[str]:
@@ -58,12 +72,40 @@ def visible_gpus(count: int) -> list[str]:
 
 
 def make_slots(
-    gpus: Sequence[str], cores: int, workers: int | None = None, threads: int | None = None
+    gpus: Sequence[str],
+    cores: int,
+    workers: int | None = None,
+    threads: int | None = None,
+    per_gpu: int | str | None = None,
 ) -> list[Slot]:
-    """Slots on GPUs, by default one on each, or where there is none, one with all cores."""
-    if gpus:
-        return [Slot(threads or 1, gpus[i % len(gpus)]) for i in range(workers or len(gpus))]
-    return [Slot(threads or max(1, cores // (workers or 1)))] * (workers or 1)
+    """Slots on GPUs, by default one on each, or where there is none, one with all cores.
+
+    Args:
+        gpus: names of those to use.
+        cores: that there are.
+        workers: slots in all.
+        threads: of each.
+        per_gpu: slots on each GPU; ``auto``: up to one for each core, as memory allows.
+    """
+    if not gpus:
+        count = workers or 1
+        return _sharing([Slot(threads or max(1, cores // count))] * count)
+    if per_gpu is not None:
+        number = max(1, cores // len(gpus)) if per_gpu == AUTO else int(per_gpu)
+        workers = number * len(gpus)
+    found = range(workers or len(gpus))
+    return _sharing(
+        [
+            Slot(threads or 1, gpus[i % len(gpus)], i // len(gpus), is_measured=per_gpu == AUTO)
+            for i in found
+        ]
+    )
+
+
+def _sharing(slots: list[Slot]) -> list[Slot]:
+    """The same with one copy of the weights for all, where there are several."""
+    weights = shared_weights.make_file() if len(slots) > 1 else None
+    return [replace(slot, weights=weights) for slot in slots]
 
 
 def run_tasks(
@@ -77,6 +119,8 @@ def run_tasks(
     Args:
         tasks: for ``worker``; each has its own ``trial``.
         slots: one process in each, all alike. A process that dies is replaced for the next task.
+            On a GPU that has no memory left for a task, one slot of several is given up, and the
+            task runs again.
         on_event: is told, in this thread, of every event of the workers. A task ends with ``done``
             or ``failed``.
         server: of the slots, where it has begun before; it is ended at the end.
@@ -87,19 +131,37 @@ def run_tasks(
     waiting, lock = deque(tasks), threading.Lock()
     events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
+        room = Room(slots[0].is_measured)
+        stack.callback(room.close)
         server = server or slots[0].server()
         if server is not None:
             stack.enter_context(server)
         workers = [stack.enter_context(_Worker(slot, server)) for slot in slots[: len(tasks)]]
 
+        def next_task(gpu: str | None) -> Mapping[str, Any] | None:
+            with lock:
+                if waiting:
+                    return waiting.popleft()
+                room.leave(gpu)
+                return None
+
+        def give_back(task: Mapping[str, Any], gpu: str | None) -> bool:
+            with lock:  # whoever finds nothing waiting leaves under it
+                waiting.append(task)
+                return room.leave(gpu, unless_last=True)
+
         def serve(own: _Worker) -> None:
-            while True:
-                with lock:
-                    if not waiting:
-                        return
-                    task = waiting.popleft()
+            gpu = own.slot.gpu
+            if not room.enter(gpu, own.slot.place):
+                return
+            while task := next_task(gpu):
+                is_shared = room.is_shared(gpu)
                 for event in own.run(task):
-                    events.put(event)
+                    room.measured(gpu, event.get("record", {}))
+                    if not (is_shared and is_out_of_memory(event)):
+                        events.put(event)
+                    elif give_back(task, gpu):
+                        return
 
         for own in workers:
             threading.Thread(target=serve, args=(own,), daemon=True).start()
@@ -114,7 +176,7 @@ class _Worker:
     """A slot's process, started when there is something to do."""
 
     def __init__(self, slot: Slot, server: WorkerServer | None):
-        self._slot, self._server = slot, server
+        self.slot, self._server = slot, server
         self._process: subprocess.Popen | Copy | None = None
         self._is_closed = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
@@ -165,7 +227,8 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             encoding="utf-8",
-            env=self._slot.environment(),
+            env=self.slot.environment(),
+            pass_fds=self.slot.inherited,
             start_new_session=True,  # Ctrl-C is for the sweep, which ends its workers
         )
 

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from scl_fairseq.experiments.own_package import python_code
@@ -30,10 +30,11 @@ class WorkerServer:
 
     Args:
         environment: variables of server and workers.
+        inherited: numbers of files that they have open besides.
     """
 
-    def __init__(self, environment: Mapping[str, str]):
-        self._environment = dict(environment)
+    def __init__(self, environment: Mapping[str, str], inherited: Sequence[int] = ()):
+        self._environment, self._inherited = dict(environment), tuple(inherited)
         self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
         self._connection: socket.socket | None = None
@@ -103,7 +104,7 @@ class WorkerServer:
                 [sys.executable, "-c", python_code(CODE.format(fd=other.fileno()))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[other.fileno()],
+                pass_fds=[other.fileno(), *self._inherited],
                 env=self._environment,
                 start_new_session=True,
             )

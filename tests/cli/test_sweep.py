@@ -350,6 +350,41 @@ def test_gpus_of_a_job_are_those_the_cluster_names(monkeypatch, tmp_path):
     assert resources.slots()[1].environment()["CUDA_VISIBLE_DEVICES"] == "5"
 
 
+def test_each_gpu_of_a_job_has_several_workers(monkeypatch, tmp_path):
+    from scl_fairseq.experiments.cluster import Resources
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    how = (tmp_path, None, 2, 8, 1, 1, 1, None, None)
+    assert [s.gpu for s in Resources("slurm", *how, 2).slots()] == ["3", "5", "3", "5"]
+    # As many as cores, of which each waits for the first one's memory.
+    assert [s.gpu for s in Resources("slurm", *how, "auto").slots()] == ["3", "5"] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers-per-gpu", "2"], "--workers-per-gpu needs a GPU"),
+        (["--workers-per-gpu", "auto"], "--workers-per-gpu needs a GPU"),
+        (["--workers-per-gpu", "2", "--cluster", "slurm"], "--workers-per-gpu needs a GPU"),
+        (["--workers-per-gpu", "2", "--cluster", "local"], "--workers-per-gpu needs a GPU"),
+        (["--workers-per-gpu", "2", "--workers", "2"], "--workers-per-gpu and --workers"),
+        (["--workers-per-gpu", "0"], "'0', expected a whole number from 1 on"),
+        (["--workers-per-gpu", "many"], "'many', expected a whole number from 1 on"),
+    ],
+)
+def test_workers_per_gpu_are_refused(config, tmp_path, capsys, options, message):
+    arguments = [str(config()), "--out", str(tmp_path / "out"), "--cpu", *options]
+    try:
+        code = main(arguments)
+    except SystemExit as exit:
+        code = exit.code
+    assert code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 BAD = {
     "no end": ({"options": {"max-epoch": ABSENT}, "warmup-ratio": None}, "max-epoch, max-update"),
     "no size": ({"options": {"batch-size": ABSENT}, "warmup-ratio": None}, "batch-size, max-sent"),

@@ -51,6 +51,35 @@ def test_torchrun(launched):
     assert float(parsed.total_num_update) == 40
 
 
+def test_slurm_on_the_cpus_of_several_nodes(recipe, tmp_path):
+    """Each task is told its rank, since fairseq would count GPUs."""
+    names = tmp_path / "tools" / "scontrol"
+    names.write_text("#!/bin/sh\nprintf 'node-a\\nnode-b\\n'\n", encoding="utf-8")
+    names.chmod(0o755)
+    srun = tmp_path / "tools" / "srun"
+    log = 'echo "$SRUN_CPUS_PER_TASK" > "$CALLS.cores"'
+    runs_both = f'{log}\nshift\nSLURM_PROCID=0 "$@" && SLURM_PROCID=1 "$@"\n'
+    srun.write_text(f"#!/bin/sh\n{runs_both}", encoding="utf-8")
+    encoder, data = tmp_path / "encoder", tmp_path / "out" / "data" / "SST-2-bin"
+    encoder.mkdir()
+    (encoder / "options").write_text("--arch roberta\n", encoding="utf-8")
+    data.mkdir(parents=True)
+    (data / "preprocess.json").write_text('{"splits": {"train": {"rows": 64}}}', encoding="utf-8")
+    job = {"SLURM_JOB_ID": 7, "SLURM_NNODES": 2, "SLURM_CPUS_PER_TASK": 5}
+    places = {"SMOKE_ENCODER": encoder, "OUT": tmp_path / "out"}
+    done = recipe("workers/slurm.sh", SMOKE=1, PORT=29501, **places, **job)
+    assert done.code == 0, done.errors
+    calls = [parse_training(call) for call in done.calls if call[0] == "fairseq-train"]
+    assert [parsed.distributed_rank for parsed in calls] == [0, 1]
+    for parsed in calls:
+        assert (parsed.cpu, parsed.distributed_no_spawn) == (True, True)
+        assert (parsed.distributed_world_size, parsed.distributed_backend) == (2, "gloo")
+        assert parsed.distributed_init_method == "tcp://node-a:29501"
+        assert parsed.ddp_backend == "legacy_ddp"
+    assert "contrast set: 32 examples" in done.output
+    assert (tmp_path / "calls.cores").read_text("utf-8") == "5\n"
+
+
 def as_slurm_task(monkeypatch, tmp_path, parsed, node, gpus):
     """What fairseq makes of its options in a task of a job of two nodes."""
     names = tmp_path / "scontrol"
