@@ -15,6 +15,7 @@ from scl_fairseq.criterions.options import ContrastConfig, embedding_of
 from scl_fairseq.criterions.workers import check_wrappers
 from scl_fairseq.models.head_pooling import tell_pooling
 from scl_fairseq.models.packed_encoder import pack
+from scl_fairseq.models.packing import forget_packings
 
 
 class Reader:
@@ -49,7 +50,7 @@ class Reader:
         """See ``checkpoints.training_state``."""
 
     def prepare(self, model: nn.Module) -> None:
-        """Make a model ready for its forward pass, with its wrappers; again it does nothing.
+        """Make a model ready for its forward pass of a new batch, with its wrappers.
 
         Raises:
             ValueError: the model or a wrapper cannot do what the options ask for.
@@ -57,6 +58,7 @@ class Reader:
         if model.training and not self._is_checked:
             check_wrappers(model)
             self._is_checked = True
+        forget_packings()
         if self._is_packed:
             try:
                 pack(model)
