@@ -30,9 +30,9 @@ def waits(device: str = "cpu") -> Iterator[list[str]]:
         yield places
 
 
-def by(places: list[str], package: Path) -> list[str]:
-    """Those in a package."""
-    return [place for place in places if place.startswith(f"{package.name}/")]
+def ours(places: list[str]) -> list[str]:
+    """The files of this package among them."""
+    return [place.split(":")[0] for place in places if place.startswith("scl_fairseq/")]
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ def multi_view_contrastive_loss(
     anchors: slice | None = None,
     memory: Tensor | None = None,
     memory_labels: Tensor | None = None,
+    num_classes: int | None = None,
 ) -> Tensor:
     r"""Contrast every view of every example with all others.
 
@@ -47,6 +48,7 @@ def multi_view_contrastive_loss(
         anchors: consecutive examples whose views are the anchors; all N by default.
         memory: (K, D), rows to contrast with that get no gradient, such as keys of earlier batches.
         memory_labels: (K,), integer, theirs; where ``labels`` are given.
+        num_classes: as for ``supervised_contrastive_loss``; without labels it is known.
 
     Returns:
         A scalar, or (A, V) for ``"none"``, in nats; float32, or float64 for float64 embeddings.
@@ -69,6 +71,8 @@ def multi_view_contrastive_loss(
     n, views, width = embeddings.shape
     if labels is None:
         labels = torch.arange(n, device=embeddings.device)
+        if memory_labels is None:
+            num_classes = n
         if memory is not None and memory_labels is None:
             memory_labels = labels.new_full((len(memory),), -1)
     if labels.shape != (n,):
@@ -81,7 +85,9 @@ def multi_view_contrastive_loss(
     if anchors is None:
         anchors = slice(0, n)
     flat = slice((anchors.start or 0) * views, anchors.stop * views, anchors.step)
-    losses = AVERAGES[average](rows, row_labels, temperature, reduction, flat)
+    losses = AVERAGES[average](
+        rows, row_labels, temperature, reduction, flat, num_classes=num_classes
+    )
     return losses.view(-1, views) if reduction == "none" else losses
 
 
