@@ -28,7 +28,7 @@ def register() -> None:
         simcse,
         supcon,
     )
-    from scl_fairseq.optim import fused_adamw, places  # noqa: F401
+    from scl_fairseq.optim import amp, fused_adamw, places  # noqa: F401
     from scl_fairseq.tasks import sentence_embedding, training_checks  # noqa: F401
     from scl_fairseq.text import fairseq_bpe
 
@@ -39,6 +39,7 @@ def register() -> None:
     data_folder.install()
     training_state.install()
     places.install()
+    amp.install()
     head_training.install()
     training_heads.install()
     training_checks.install()

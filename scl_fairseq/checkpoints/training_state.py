@@ -15,6 +15,9 @@ A criterion may have any of these methods, which its trainer then calls:
   checkpoint without one means to begin afresh.
 - ``begin_from(state)``: gets that of another training's checkpoint, from whose weights a new one
   begins: the place to refuse what it was made for.
+- ``settle(update_num)``: before and after each try of an update, with the number of updates so far.
+  Where that is the same as the time before, what the criterion has kept since is of an update that
+  did not happen: fp16 skips a batch that overflows, ``--amp`` runs it again.
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
 Beside it lies what the weights know of their texts (``text.description``), and which heads were
@@ -46,6 +49,7 @@ def install() -> None:
     _finish_loading(Trainer)
     _save_states(Trainer)
     _load_states(Trainer)
+    _settle_updates(Trainer)
 
 
 def prepare(criterion, model) -> None:
@@ -150,6 +154,23 @@ def _load_states(trainer_class: type) -> None:
         return extra_state
 
     trainer_class.load_checkpoint = load_checkpoint
+
+
+def _settle_updates(trainer_class: type) -> None:
+    original = trainer_class.train_step
+
+    @functools.wraps(original)
+    def train_step(self, *args, **kwargs):
+        # fairseq calls itself to run a batch again.
+        settle = getattr(self.get_criterion(), "settle", None)
+        if settle is None:
+            return original(self, *args, **kwargs)
+        settle(self.get_num_updates())
+        found = original(self, *args, **kwargs)
+        settle(self.get_num_updates())
+        return found
+
+    trainer_class.train_step = train_step
 
 
 def _note_pooling(criterion, filename: str, pooling: str | None) -> None:

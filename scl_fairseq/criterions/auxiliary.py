@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scl_fairseq.criterions.lower_states import LowerStates, matched
+from scl_fairseq.criterions.lower_states import LowerStates, chosen_rows, matched, places_of
 from scl_fairseq.models.auxiliary_head import AuxiliaryHead, predict_words
 from scl_fairseq.models.packed_encoder import is_packed
 
@@ -48,7 +48,8 @@ class AuxiliaryNetwork:
             masked: ``{"src_tokens", "target"}``, (S, T), of the same sentences in the same order.
         """
         tokens, target = masked["src_tokens"], masked["target"]
-        chosen = target.ne(self._padding_idx)
+        chosen = places_of(target.ne(self._padding_idx), masked, "chosen")
+        targets = target.flatten().index_select(0, chosen)
         states, last = self._read(model, tokens)
         encoder, found = model.encoder, {}
         if self._wants_auxiliary:
@@ -56,11 +57,11 @@ class AuxiliaryNetwork:
             is_padding = tokens.eq(self._padding_idx)
             rows = head(matched(vectors, len(tokens)), states, is_padding, is_packed(model))
             words = encoder.sentence_encoder.embed_tokens.weight
-            logits = predict_words(encoder.lm_head, rows[chosen], words)
-            found["aux_loss"] = _cross_entropy(logits, target[chosen])
+            logits = predict_words(encoder.lm_head, chosen_rows(rows, chosen), words)
+            found["aux_loss"] = _cross_entropy(logits, targets)
         if self._wants_mlm:
-            logits = encoder.output_layer(last, masked_tokens=chosen)
-            found["mlm_loss"] = _cross_entropy(logits, target[chosen])
+            logits = encoder.output_layer(chosen_rows(last, chosen))
+            found["mlm_loss"] = _cross_entropy(logits, targets)
         return found
 
     def _read(self, model: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor | None]:

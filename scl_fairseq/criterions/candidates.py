@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scl_fairseq.criterions.contrast import NOBODYS, Contrast
+from scl_fairseq.criterions.contrast import Contrast
+from scl_fairseq.criterions.queue import NOBODYS
 from scl_fairseq.criterions.texts import Texts
 
 
@@ -18,14 +19,14 @@ class CandidateSet:
     Attributes:
         queries: (A, D), this worker's sentences.
         candidates: (M, D): positives and hard negatives of all workers, with gradients, then keys.
-        positives: (A,), which candidate is each query's positive.
+        positives: A places, which candidate is each query's positive.
         keys: what goes into the queue after the loss; None without a queue.
         key_labels: what marks them there.
     """
 
     queries: Tensor
     candidates: Tensor
-    positives: Tensor
+    positives: range
     keys: Tensor | None = None
     key_labels: Tensor | None = None
 
@@ -52,7 +53,7 @@ class Candidates(Contrast):
         # None of an idle worker, whose batch is nobody's.
         count = (found.own.stop - found.own.start) // others
         queries, candidates = by_sentence[:count, 0], found.rows
-        positives = found.own.start + others * torch.arange(count, device=rows.device)
+        positives = range(found.own.start, found.own.start + others * count, others)
         if self._queue is None or not model.training:
             return CandidateSet(queries, candidates, positives)
         memory, _ = self._queue.contents(candidates)

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from scl_fairseq.criterions import waiting
 from scl_fairseq.criterions.capture import HeadCapture
 from scl_fairseq.criterions.host_memory import return_freed_memory
-from scl_fairseq.models.packed_encoder import packed
+from scl_fairseq.models.packed_encoder import is_packed, packed
 
 TOKENS = ("src_tokens", "prev_output_tokens")
 
@@ -64,7 +65,9 @@ class ChunkedCapture:
 
     def _forward_in_chunks(self, **net_input: Any) -> tuple[Tensor, dict]:
         """Stands for the model's ``forward``: the whole batch's logits."""
-        *kept, last = chunks_of(net_input, self._chunk_size, self._padding_idx)
+        # On a GPU a packed encoder leaves the columns of padding out itself.
+        cuts = not (is_packed(self._model) and waiting.is_waited_for(net_input["src_tokens"]))
+        *kept, last = chunks_of(net_input, self._chunk_size, self._padding_idx, cuts)
         found = [checkpoint(self._run, chunk, use_reentrant=False) for chunk in kept]
         # Backward starts with it: its activations need not be dropped and made again.
         found.append(self._run(last))
@@ -88,14 +91,37 @@ class ChunkedCapture:
         return logits, captured.embedding().clone()
 
 
-def chunks_of(net_input: dict[str, Any], size: int, padding_idx: int) -> Iterator[dict[str, Any]]:
-    """The batch, ``size`` sentences at a time, without columns that are padding throughout."""
+def chunks_of(
+    net_input: dict[str, Any], size: int, padding_idx: int, cuts: bool = True
+) -> Iterator[dict[str, Any]]:
+    """The batch, ``size`` sentences at a time.
+
+    Args:
+        net_input: of the whole batch.
+        size: sentences of a chunk.
+        padding_idx: index of ``<pad>``.
+        cuts: leave out columns of a chunk that are padding throughout, for which the host waits
+            for a GPU, once.
+    """
+    if not cuts and len(net_input["src_tokens"]) <= size:
+        yield net_input  # itself: what is known of its tokens stays known
+        return
     tensors = {name: value for name, value in net_input.items() if torch.is_tensor(value)}
     rest = {name: value for name, value in net_input.items() if name not in tensors}
-    for start in range(0, len(net_input["src_tokens"]), size):
+    names = [name for name in TOKENS if name in tensors] if cuts else []
+    widths = _widths([tensors[name] for name in names], size, padding_idx)
+    for place, start in enumerate(range(0, len(net_input["src_tokens"]), size)):
         chunk = {name: value[start : start + size] for name, value in tensors.items()}
-        for name in TOKENS:
-            if name in chunk:
-                is_used = chunk[name].ne(padding_idx).any(dim=0)
-                chunk[name] = chunk[name][:, : int(is_used.nonzero().max()) + 1]
+        for name, of_chunks in zip(names, widths, strict=True):
+            chunk[name] = chunk[name][:, : of_chunks[place]]
         yield {**chunk, **rest}
+
+
+def _widths(batches: list[Tensor], size: int, padding_idx: int) -> list[list[int]]:
+    """Of each batch of tokens, of each chunk the last column that is not all padding, and one."""
+    found = []
+    for tokens in batches:
+        columns = torch.arange(1, tokens.shape[-1] + 1, device=tokens.device)
+        ends = tokens.ne(padding_idx).mul(columns).amax(dim=-1)
+        found.append(torch.stack([part.amax() for part in ends.split(size)]))
+    return torch.stack(found).tolist() if found else []

@@ -11,15 +11,13 @@ from torch import Tensor, nn
 
 from scl_fairseq.criterions.momentum import MomentumCopy
 from scl_fairseq.criterions.options import ContrastConfig
-from scl_fairseq.criterions.queue import KeyQueue
+from scl_fairseq.criterions.queue import NOBODYS, KeyQueue
 from scl_fairseq.criterions.reader import Reader
 from scl_fairseq.criterions.workers import Workers
 from scl_fairseq.distributed import Gathered
 from scl_fairseq.losses.multi_view import with_memory
 
 logger = logging.getLogger(__name__)
-
-NOBODYS = -1  # label of keys that are no anchor's positives
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class ContrastSet:
         labels: (M,), whose equality makes positives.
         own: which rows are the anchors: this worker's.
         batch_size: how many rows are of the batch.
+        num_classes: labels lie from -1 to below it.
         keys: what goes into the queue after the loss; None without a queue.
         key_labels: theirs.
     """
@@ -39,6 +38,7 @@ class ContrastSet:
     labels: Tensor
     own: slice
     batch_size: int
+    num_classes: int | None
     keys: Tensor | None = None
     key_labels: Tensor | None = None
 
@@ -74,6 +74,7 @@ class Contrast:
         labels: Tensor | None,
         net_input: dict,
         views: int = 1,
+        num_classes: int | None = None,
     ) -> ContrastSet:
         """The contrast set of a batch.
 
@@ -83,10 +84,14 @@ class Contrast:
             labels: (B,), integer; None where every sentence is its own class.
             net_input: from which a momentum copy computes keys, (B, T) or (B V, T).
             views: V.
+            num_classes: labels lie from 0 to below it.
         """
         batch = self._gather(rows, labels, views, model.training)
+        if labels is None:
+            num_classes = len(batch.rows) // views
+        about = batch.own, len(batch.rows), num_classes
         if self._queue is None or not model.training:
-            return ContrastSet(batch.rows, batch.labels, batch.own, len(batch.rows))
+            return ContrastSet(batch.rows, batch.labels, *about)
         memory, memory_labels = self._queue.contents(batch.rows)
         keys, key_labels = batch.rows.detach(), batch.labels
         if self._momentum is not None:
@@ -101,7 +106,7 @@ class Contrast:
         if labels is None:
             key_labels = torch.full_like(key_labels, NOBODYS)
         joined, joined_labels = with_memory(batch.rows, batch.labels, memory, memory_labels)
-        return ContrastSet(joined, joined_labels, batch.own, len(batch.rows), keys, key_labels)
+        return ContrastSet(joined, joined_labels, *about, keys, key_labels)
 
     def _warn_of_own_keys(self, keys_per_sentence: float) -> None:
         """Say once, before the first update, that a queue is longer than an epoch."""
@@ -121,6 +126,11 @@ class Contrast:
         """Queue the keys of a batch whose loss is known."""
         if contrast.keys is not None:
             self._queue.push(contrast.keys, contrast.key_labels)
+
+    def settle(self, update_num: int) -> None:
+        """See ``checkpoints.training_state``: keys of an update that did not happen go again."""
+        if self._queue is not None:
+            self._queue.settle(update_num)
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps: the queue and the momentum copy, where there are any."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scl_fairseq.criterions.lower_states import LowerStates, matched
+from scl_fairseq.criterions.lower_states import LowerStates, chosen_rows, matched, places_of
 from scl_fairseq.criterions.momentum import MomentumCopy
 from scl_fairseq.models.auxiliary_head import DetectionHead
 from scl_fairseq.models.packed_encoder import is_packed
@@ -54,16 +54,18 @@ class ReplacedTokenDetection:
             masked: ``{"src_tokens", "target"}``, (S, T), of the same sentences in the same order.
         """
         tokens, target = masked["src_tokens"], masked["target"]
-        chosen = target.ne(self._padding_idx)
-        whole = torch.where(chosen, target, tokens)
-        edited = self._fill_in(model, tokens, chosen)
-        is_word = ~torch.isin(whole, self._special.to(whole.device))
+        self._special = self._special.to(tokens.device)  # once: copies are waited for
+        is_chosen = target.ne(self._padding_idx)
+        whole = torch.where(is_chosen, target, tokens)
+        edited = self._fill_in(model, tokens, places_of(is_chosen, masked, "chosen"))
+        words = places_of(~torch.isin(whole, self._special), masked, "words")
         states = self._states(model, edited)
         vectors, is_padding = matched(vectors, len(tokens)), tokens.eq(self._padding_idx)
         head = model.classification_heads[HEAD]
-        logits = head(vectors, states, is_padding, is_packed(model))[is_word]
+        logits = head(vectors, states, is_padding, is_packed(model))
+        logits = logits.flatten().index_select(0, words)
         wide = logits if logits.dtype.itemsize >= 4 else logits.float()
-        is_replaced = edited.ne(whole)[is_word].to(wide.dtype)
+        is_replaced = edited.ne(whole).flatten().index_select(0, words).to(wide.dtype)
         loss = F.binary_cross_entropy_with_logits(wide, is_replaced, reduction="sum")
         return {"rtd_loss": loss / max(1, len(wide))}
 
@@ -72,8 +74,6 @@ class ReplacedTokenDetection:
         """The masked sentences with the likeliest word wherever one was chosen, (S, T)."""
         encoder = self._generator.follow(model, 0).encoder
         features, _ = encoder.extract_features(tokens)
-        logits = encoder.output_layer(features, masked_tokens=chosen)
-        logits[:, self._special.to(logits.device)] = -torch.inf
-        edited = tokens.clone()
-        edited[chosen] = logits.argmax(-1)
-        return edited
+        logits = encoder.output_layer(chosen_rows(features, chosen))
+        logits.index_fill_(1, self._special, -torch.inf)
+        return tokens.flatten().index_copy(0, chosen, logits.argmax(-1)).view_as(tokens)

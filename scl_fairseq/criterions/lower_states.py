@@ -7,6 +7,7 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
+from scl_fairseq.criterions import waiting
 from scl_fairseq.criterions.momentum import MomentumCopy
 from scl_fairseq.models.lower_layers import lower_states
 
@@ -47,6 +48,25 @@ class LowerStates:
         encoder = model.encoder if self._copy is None else self._copy.follow(model, 0).encoder
         with torch.no_grad() if self.is_detached else contextlib.nullcontext():
             return lower_states(encoder, tokens, self.depth)
+
+
+def places_of(mask: Tensor, masked: dict, name: str) -> Tensor:
+    """Where a mask holds, as places in (S · T).
+
+    Args:
+        mask: (S, T), bool, of the batch of masked copies.
+        masked: that batch, which came with the same places (``tasks.sentence_rows``): a GPU would
+            have to be waited for to count them.
+        name: what it calls them.
+    """
+    if name in masked and waiting.is_waited_for(mask):
+        return masked[name]
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def chosen_rows(states: Tensor, places: Tensor) -> Tensor:
+    """Of (S, T, C) the rows at places in (S · T): (M, C)."""
+    return states.flatten(0, 1).index_select(0, places)
 
 
 def matched(vectors: Tensor, count: int) -> Tensor:

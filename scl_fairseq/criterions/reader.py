@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from scl_fairseq.criterions import waiting
 from scl_fairseq.criterions.capture import HeadCapture
 from scl_fairseq.criterions.chunks import ChunkedCapture, chunks_of
 from scl_fairseq.criterions.host_memory import keep_freed_memory
@@ -15,6 +16,7 @@ from scl_fairseq.criterions.options import ContrastConfig, embedding_of
 from scl_fairseq.criterions.workers import check_wrappers
 from scl_fairseq.models.head_pooling import tell_pooling
 from scl_fairseq.models.packed_encoder import pack
+from scl_fairseq.models.packing import forget_packings
 
 
 class Reader:
@@ -49,7 +51,7 @@ class Reader:
         """See ``checkpoints.training_state``."""
 
     def prepare(self, model: nn.Module) -> None:
-        """Make a model ready for its forward pass, with its wrappers; again it does nothing.
+        """Make a model ready for its forward pass of a new batch, with its wrappers.
 
         Raises:
             ValueError: the model or a wrapper cannot do what the options ask for.
@@ -57,6 +59,7 @@ class Reader:
         if model.training and not self._is_checked:
             check_wrappers(model)
             self._is_checked = True
+        forget_packings()
         if self._is_packed:
             try:
                 pack(model)
@@ -89,6 +92,10 @@ class Reader:
     @torch.no_grad()
     def read_keys(self, model: nn.Module, net_input: dict) -> Tensor:
         """The same of a model in evaluation mode, in chunks and without gradients: (B, D)."""
-        size = self._chunk_size or len(net_input["src_tokens"])
-        chunks = chunks_of(net_input, size, self._padding_idx)
+        tokens = net_input["src_tokens"]
+        size = self._chunk_size or len(tokens)
+        # Of one chunk only padding that no sentence needs would be cut, of packed ones none.
+        is_spare = size >= len(tokens) or self._is_packed
+        cuts = not (is_spare and waiting.is_waited_for(tokens))
+        chunks = chunks_of(net_input, size, self._padding_idx, cuts)
         return torch.cat([self.read(model, chunk) for chunk in chunks])

@@ -153,6 +153,10 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
                 self.task.source_dictionary.pad(),
             )
 
+    def settle(self, update_num: int) -> None:
+        """Before and after each try of an update."""
+        self._contrast.settle(update_num)
+
     def training_state(self):
         """What checkpoints keep."""
         return self._contrast.state()
@@ -178,7 +182,7 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss summed over the batch, its sample size, and what to log; one encoder forward."""
         if not self.regression_target:
-            check_targets(sample, self._labels)
+            check_targets(sample, self._labels, is_training=model.training)
         self._reader.prepare(model)
         with self._reader.capture(model, sample["net_input"]) as captured:
             stock_loss, sample_size, logging_output = super().forward(model, sample, reduce)
@@ -193,15 +197,18 @@ class SentencePredictionSCLCriterion(SentencePredictionCriterion):
         if self.scl_lambda == 0:
             # The term is only watched: nothing is recorded for a gradient of it.
             embeddings = embeddings.detach()
-        contrast = self._contrast(model, embeddings, targets, sample["net_input"])
+        contrast = self._contrast(
+            model, embeddings, targets, sample["net_input"], num_classes=len(self._labels)
+        )
         if self.scl_diagnostics and model.training:
-            logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
+            logging_output.update(diagnostics.positives(contrast))
         scl_loss = supervised_contrastive_loss(
             contrast.rows,
             contrast.labels,
             self.scl_temperature,
             "sum",
             contrast.own,
+            num_classes=contrast.num_classes,
             arithmetic=self._arithmetic,
         )
         self._contrast.remember(contrast)

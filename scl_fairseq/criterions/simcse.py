@@ -85,6 +85,10 @@ class SimCSECriterion(FairseqCriterion):
         if not self._projects:  # runs all the same, and torch's DDP waits for its gradients
             heads[HEAD].requires_grad_(False)
 
+    def settle(self, update_num: int) -> None:
+        """Before and after each try of an update."""
+        self._candidates.settle(update_num)
+
     def training_state(self):
         """What checkpoints keep."""
         return {**(self._candidates.state() or {}), CONTRASTED: self._embedding}

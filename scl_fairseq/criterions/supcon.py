@@ -148,6 +148,10 @@ class SupConCriterion(FairseqCriterion):
         head = ProjectionHead(model.args.encoder_embed_dim, self.projection_dim, self.projection)
         heads[self.head_name] = head.to(next(model.parameters()).dtype)
 
+    def settle(self, update_num: int) -> None:
+        """Before and after each try of an update."""
+        self._contrast.settle(update_num)
+
     def training_state(self):
         """What checkpoints keep."""
         return {**(self._contrast.state() or {}), CONTRASTED: self._embedding}
@@ -170,17 +174,21 @@ class SupConCriterion(FairseqCriterion):
             logging_output.update(diagnostics.batch_sums(rows, classes))
 
         rows = self._views.rows(rows, is_training)
-        contrast = self._contrast(model, rows, labels, sample["net_input"], self._views.number)
+        num_classes = None if labels is None else len(self._labels)
+        contrast = self._contrast(
+            model, rows, labels, sample["net_input"], self._views.number, num_classes
+        )
         if self.scl_diagnostics and is_training:
             marks = self._views.marks(rows, labels)
             logging_output.update(diagnostics.batch_sums(rows, marks))
-            logging_output.update(diagnostics.positives(contrast.labels, contrast.own))
+            logging_output.update(diagnostics.positives(contrast))
         loss = AVERAGES[self.average](
             contrast.rows,
             contrast.labels,
             self.temperature,
             "sum",
             contrast.own,
+            num_classes=contrast.num_classes,
             arithmetic=self._arithmetic,
         )
         self._contrast.remember(contrast)
@@ -196,7 +204,7 @@ class SupConCriterion(FairseqCriterion):
         """Without labels training ignores them, and validation counts neighbours by them."""
         is_counted = not is_training and sample.get("target") is not None
         if self.needs_labels or (is_counted and self._labels is not None):
-            check_targets(sample, self._labels, self.label_hint)
+            check_targets(sample, self._labels, self.label_hint, is_training)
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:

@@ -1,6 +1,11 @@
 """Contrastive losses, and what to watch beside them, as pure torch functions."""
 
-from scl_fairseq.losses.diagnostics import DIAGNOSTICS, diagnostic_sums, diagnostic_value
+from scl_fairseq.losses.diagnostics import (
+    DIAGNOSTICS,
+    diagnostic_pairs,
+    diagnostic_sums,
+    diagnostic_value,
+)
 from scl_fairseq.losses.info_nce import info_nce_loss
 from scl_fairseq.losses.multi_view import multi_view_contrastive_loss
 from scl_fairseq.losses.precision import Arithmetic
@@ -14,6 +19,7 @@ __all__ = [
     "DIAGNOSTICS",
     "Arithmetic",
     "anchor_losses",
+    "diagnostic_pairs",
     "diagnostic_sums",
     "diagnostic_value",
     "info_nce_loss",

@@ -24,6 +24,7 @@ def supervised_contrastive_loss_in(
     temperature: float = 0.3,
     reduction: str = "mean",
     anchors: slice | None = None,
+    num_classes: int | None = None,
     arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     r"""As ``supervised_contrastive_loss``, but each anchor averages probabilities, not their logs.
@@ -38,7 +39,8 @@ def supervised_contrastive_loss_in(
     positive. An anchor without any contributes exactly 0. Large batches are computed some anchors
     at a time, and again in backward, in memory that grows with N.
 
-    Args, returns and raises: as for ``supervised_contrastive_loss``.
+    Args, returns and raises: as for ``supervised_contrastive_loss``; ``num_classes`` is not needed,
+    since labels are compared pair by pair.
 
     References:
         Khosla et al., *Supervised Contrastive Learning* (arXiv 2004.11362), equation 3, L_in.

@@ -52,33 +52,47 @@ def diagnostic_sums(
         Wang & Isola, *Understanding Contrastive Representation Learning through Alignment and
         Uniformity on the Hypersphere* (arXiv 2005.10242), with alpha = 2 and t = 2.
     """
+    names, sums = diagnostic_pairs(embeddings, labels)
+    pairs = sums.tolist()
+    return {name: (total, int(count)) for name, (total, count) in zip(names, pairs, strict=True)}
+
+
+@torch.no_grad()
+def diagnostic_pairs(
+    embeddings: Tensor, labels: Tensor | None = None
+) -> tuple[tuple[str, ...], Tensor]:
+    """The same sums and counts where the embeddings are: nothing waits for a GPU.
+
+    Args: as for :func:`diagnostic_sums`.
+
+    Returns:
+        Names, and (len(names), 2), float64: of each its sum and count.
+    """
     features = l2_normalize(embeddings)
     # Not 2 - 2 cos, which is off by float32's rounding where embeddings nearly coincide. Nothing
     # here is a matrix product, which autocast would run in half precision.
     squared_distances = torch.pdist(features).square()
     potentials = torch.exp(-UNIFORMITY_T * squared_distances)
-    sums = {"uniformity": (_total(potentials), len(potentials))}
+    n, num_pairs = len(features), len(potentials)
+    uniformity = _total(potentials), num_pairs
     if labels is None:
-        return sums
+        return ("uniformity",), _stacked(uniformity)
 
     # In the order of pdist.
-    n = len(features)
     first, second = torch.triu_indices(n, n, offset=1, device=features.device)
     # 1, or 0 for a zero row: what a cosine is made of, with the distance of the pair.
     square_norms = features.any(dim=1).to(features.dtype)
     cosines = (square_norms[first] + square_norms[second] - squared_distances) / 2
     in_class = labels[first] == labels[second]
-    num_in_class = int(in_class.sum())
-
-    _, class_of, class_sizes = torch.unique(labels, return_inverse=True, return_counts=True)
-    with_positive = int((class_sizes[class_of] > 1).sum())
-    return {
-        "in_class_cosine": (_total(cosines[in_class]), num_in_class),
-        "between_class_cosine": (_total(cosines[~in_class]), len(cosines) - num_in_class),
-        "alignment": (_total(squared_distances[in_class]), num_in_class),
-        **sums,
-        "anchors_with_positive": (with_positive, n),
-    }
+    num_in_class = in_class.sum()
+    has_positive = (labels[:, None] == labels).sum(dim=1) > 1
+    return DIAGNOSTICS, _stacked(
+        (_total(cosines.where(in_class, 0.0)), num_in_class),
+        (_total(cosines.where(~in_class, 0.0)), num_pairs - num_in_class),
+        (_total(squared_distances.where(in_class, 0.0)), num_in_class),
+        uniformity,
+        (has_positive.sum(), n),
+    )
 
 
 def diagnostic_value(name: str, total: float, count: int) -> float:
@@ -100,5 +114,14 @@ def diagnostic_value(name: str, total: float, count: int) -> float:
     return 100 * mean if name == "anchors_with_positive" else mean
 
 
-def _total(values: Tensor) -> float:
-    return values.sum(dtype=torch.float64).item()
+def _total(values: Tensor) -> Tensor:
+    return values.sum(dtype=torch.float64)
+
+
+def _stacked(*pairs: tuple[Tensor, Tensor | int]) -> Tensor:
+    """(number of pairs, 2), float64."""
+    like = pairs[0][0]
+    flat = [
+        one if torch.is_tensor(one) else like.new_full((), one) for pair in pairs for one in pair
+    ]
+    return torch.stack([one.to(torch.float64) for one in flat]).view(-1, 2)

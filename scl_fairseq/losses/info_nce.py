@@ -14,7 +14,7 @@ from scl_fairseq.losses.tiles import exceeds_tile, tile_for
 def info_nce_loss(
     queries: Tensor,
     candidates: Tensor,
-    positives: Tensor | None = None,
+    positives: Tensor | range | None = None,
     temperature: float = 0.05,
     reduction: str = "mean",
     arithmetic: Arithmetic = DEFAULT,
@@ -35,7 +35,7 @@ def info_nce_loss(
         queries: (A, D), floating point, of any scale.
         candidates: (M, D), likewise; gradients reach them too.
         positives: (A,), integer: which candidate is each query's positive; by default the first A,
-            in order.
+            in order. Of a ``range`` the host need not wait for a GPU to look at it.
         temperature: finite and greater than 0.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, (A,). The mean over no query is 0.
         arithmetic: the precision of the products, by default float32 whatever the process allows.
@@ -60,14 +60,15 @@ def info_nce_loss(
             f"{tuple(candidates.shape)}"
         )
     if positives is None:
-        positives = torch.arange(len(queries), device=queries.device)
-    if positives.shape != queries.shape[:1] or (
-        len(queries) and int(positives.max()) >= len(candidates)
-    ):
+        positives = range(len(queries))
+    if len(positives) != len(queries) or not _lie_below(positives, len(candidates)):
         raise ValueError(
             f"positives must name one of {len(candidates)} candidates for each of {len(queries)} "
             "queries"
         )
+    if isinstance(positives, range):
+        start, stop, step = positives.start, positives.stop, positives.step
+        positives = torch.arange(start, stop, step, device=queries.device)
     # Under autocast the products would run in half precision, which a small tau cannot bear.
     with torch.autocast(device_type=queries.device.type, enabled=False):
         rows, others = l2_normalize(queries), l2_normalize(candidates)
@@ -89,6 +90,12 @@ def info_nce_loss(
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" or not len(losses) else losses.mean()
+
+
+def _lie_below(positives: Tensor | range, count: int) -> bool:
+    if isinstance(positives, range):
+        return all(0 <= end < count for end in (*positives[:1], *positives[-1:]))
+    return positives.dim() == 1 and (not len(positives) or int(positives.max()) < count)
 
 
 def _block(

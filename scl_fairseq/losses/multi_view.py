@@ -22,6 +22,7 @@ def multi_view_contrastive_loss(
     anchors: slice | None = None,
     memory: Tensor | None = None,
     memory_labels: Tensor | None = None,
+    num_classes: int | None = None,
     arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     r"""Contrast every view of every example with all others.
@@ -49,6 +50,7 @@ def multi_view_contrastive_loss(
         anchors: consecutive examples whose views are the anchors; all N by default.
         memory: (K, D), rows to contrast with that get no gradient, such as keys of earlier batches.
         memory_labels: (K,), integer, theirs; where ``labels`` are given.
+        num_classes: as for ``supervised_contrastive_loss``; without labels it is known.
         arithmetic: the precision of the products, by default float32 whatever the process allows.
 
     Returns:
@@ -72,6 +74,8 @@ def multi_view_contrastive_loss(
     n, views, width = embeddings.shape
     if labels is None:
         labels = torch.arange(n, device=embeddings.device)
+        if memory_labels is None:
+            num_classes = n
         if memory is not None and memory_labels is None:
             memory_labels = labels.new_full((len(memory),), -1)
     if labels.shape != (n,):
@@ -85,7 +89,13 @@ def multi_view_contrastive_loss(
         anchors = slice(0, n)
     flat = slice((anchors.start or 0) * views, anchors.stop * views, anchors.step)
     losses = AVERAGES[average](
-        rows, row_labels, temperature, reduction, flat, arithmetic=arithmetic
+        rows,
+        row_labels,
+        temperature,
+        reduction,
+        flat,
+        num_classes=num_classes,
+        arithmetic=arithmetic,
     )
     return losses.view(-1, views) if reduction == "none" else losses
 

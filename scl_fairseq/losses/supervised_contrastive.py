@@ -8,6 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from scl_fairseq.losses.classes import numbered, sizes
 from scl_fairseq.losses.precision import (
     DEFAULT,
     Arithmetic,
@@ -28,6 +29,7 @@ def supervised_contrastive_loss(
     temperature: float = 0.3,
     reduction: str = "mean",
     anchors: slice | None = None,
+    num_classes: int | None = None,
     arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     r"""Supervised contrastive loss over one batch.
@@ -52,6 +54,8 @@ def supervised_contrastive_loss(
         reduction: ``"mean"`` (sum / A), ``"sum"`` (the formula as printed) or ``"none"``, (A,).
         anchors: consecutive rows that are the A anchors; all N by default. The others are what
             anchors are compared with, and receive gradients too. The mean over none is 0.
+        num_classes: where labels are known to lie from -1 to below it. Nothing then waits for a
+            GPU; otherwise the host has to, to find the labels that there are.
         arithmetic: the precision of the products, by default float32 whatever the process allows.
 
     Returns:
@@ -74,10 +78,14 @@ def supervised_contrastive_loss(
             # The temperature within the rows' length, which saves a pass over the similarities.
             tile, length = tile_for(embeddings.device), temperature**-0.5
             features = UnitRows.apply(embeddings, length, tile)
-            losses = anchor_losses(features, labels, 1.0, anchors, arithmetic=arithmetic)
+            losses = anchor_losses(
+                features, labels, 1.0, anchors, num_classes, 1 / temperature, arithmetic
+            )
         else:
-            unit = l2_normalize(embeddings)
-            losses = anchor_losses(unit, labels, temperature, anchors, arithmetic=arithmetic)
+            features = l2_normalize(embeddings)
+            losses = anchor_losses(
+                features, labels, temperature, anchors, num_classes, arithmetic=arithmetic
+            )
     return reduced(losses, reduction)
 
 
@@ -86,6 +94,8 @@ def anchor_losses(
     labels: Tensor,
     temperature: float,
     anchors: slice | None = None,
+    num_classes: int | None = None,
+    largest_square: float | None = None,
     arithmetic: Arithmetic = DEFAULT,
 ) -> Tensor:
     """Per-anchor SupCon loss (L_out) of features that are compared as they are.
@@ -95,24 +105,29 @@ def anchor_losses(
         labels: (N,), integer.
         temperature: tau, finite and greater than 0.
         anchors: consecutive rows that are the A anchors; all N by default.
+        num_classes: as for ``supervised_contrastive_loss``.
+        largest_square: what no row's squared norm is above, but for rounding; by default it is
+            looked for, for which the host waits for a GPU where the batch is large.
         arithmetic: how similarities are computed.
 
     Returns:
         (A,), in nats; exactly 0 for anchors without a positive.
     """
     anchors = checked_anchors(anchors, len(features))
-    _, class_of = torch.unique(labels, return_inverse=True)
+    class_of, number = numbered(labels, num_classes)
     if _is_large(anchors, features):
         if temperature != 1:
             features = features * temperature**-0.5
-        how = tile_for(features.device), resolved(arithmetic, features)
+        if largest_square is not None:
+            largest_square /= temperature
+        how = tile_for(features.device), number, largest_square, resolved(arithmetic, features)
         return TiledAnchorLosses.apply(features, class_of, anchors, *how)
     chosen, own_class = features[anchors], class_of[anchors]
     # N_{y_i} - 1, in the features' dtype: an integer tensor times a float would be float32.
-    positives = (torch.bincount(class_of)[own_class] - 1).to(features.dtype)
+    positives = (sizes(class_of, number)[own_class] - 1).to(features.dtype)
 
     # Sum of z_i . z_j over the positives j, without an N x N mask: z_i . (S_{y_i} - z_i).
-    class_sums = features.new_zeros(features.shape).index_add(0, class_of, features)
+    class_sums = features.new_zeros(number, features.size(1)).index_add(0, class_of, features)
     positive_sums = (chosen * (class_sums[own_class] - chosen)).sum(dim=1)
     attraction = positive_sums / (temperature * positives.clamp(min=1))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scl_fairseq.kernels.choice import similarity_kernels
+from scl_fairseq.losses.classes import sizes
 from scl_fairseq.losses.precision import (
     TF32,
     TRITON,
@@ -39,6 +40,9 @@ class TiledAnchorLosses(torch.autograd.Function):
         class_of: (M,), classes numbered from 0.
         anchors: the rows that are anchors, a slice of step 1 with start and stop.
         tile: rows of a tile.
+        number: of classes, at most.
+        largest_square: what no row's squared norm is above, but for rounding; None to look for it,
+            for which the host waits for a GPU.
         arithmetic: of the similarities; ``kernel`` is ``torch`` or ``triton``.
 
     Returns:
@@ -46,12 +50,11 @@ class TiledAnchorLosses(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features, class_of, anchors, tile, arithmetic):
+    def forward(ctx, features, class_of, anchors, tile, number, largest_square, arithmetic):
         """Losses of the anchors."""
         own_class = class_of[anchors]
-        counts = torch.bincount(class_of)
-        positives = (counts[own_class] - 1).to(features.dtype)
-        class_sums = features.new_zeros(len(counts), features.size(1))
+        positives = (sizes(class_of, number)[own_class] - 1).to(features.dtype)
+        class_sums = features.new_zeros(number, features.size(1))
         class_sums.index_add_(0, class_of, features)
 
         # Sum over the positives j of z_i . z_j, which is z_i . (S - z_i).
@@ -62,8 +65,9 @@ class TiledAnchorLosses(torch.autograd.Function):
             attraction[_shifted(rows, anchors)] = others.mul_(block).sum(dim=1)
         attraction /= positives.clamp(min=1)
 
-        largest_norm = torch.linalg.vector_norm(features, dim=1).amax().item()
-        is_bounded = largest_norm**2 <= BOUND
+        if largest_square is None:
+            largest_square = torch.linalg.vector_norm(features, dim=1).amax().item() ** 2
+        is_bounded = largest_square <= BOUND
         how = anchors, tile, is_bounded, arithmetic
         room = room_for_tiles(features, tile) if ctx.needs_input_grad[0] else 0
         repulsion, ctx.kept = _logsumexp_of_others(features, room, *how)
@@ -91,7 +95,7 @@ class TiledAnchorLosses(torch.autograd.Function):
             gradient[rows] -= own.sub_(features[rows] * weight.mul(2))
         for rows in blocks(slice(0, len(features)), tile):
             gradient[rows] -= pulls[class_of[rows]]
-        return gradient, None, None, None, None
+        return gradient, None, None, None, None, None, None
 
 
 class UnitRows(torch.autograd.Function):
@@ -272,5 +276,6 @@ def _fill_own(scores: Tensor, rows: slice, columns: slice, value: float) -> None
     """Overwrite what each row of a tile says of itself, if it does."""
     start, stop = max(rows.start, columns.start), min(rows.stop, columns.stop)
     if start < stop:
-        own = torch.arange(start, stop, device=scores.device)
-        scores[own - rows.start, own - columns.start] = value
+        # By an index the number would be copied to a GPU, which the host waits for.
+        height, width = slice(start - rows.start, None), slice(start - columns.start, None)
+        scores[height, width].diagonal()[: stop - start].fill_(value)

@@ -6,14 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from scl_fairseq.models.packing import Group, Packing
-
-
-def has_ragged_kernel(device: torch.device) -> bool:
-    """Whether torch attends within sentences of any length by one kernel on the device."""
-    return device.type == "cuda" and hasattr(torch.nested, "nested_tensor_from_jagged")
+from scl_fairseq.models.ragged_attention import attend_ragged
 
 
 def attend(
@@ -42,41 +37,12 @@ def attend(
     """
     if packing.offsets is None:
         return _GroupedAttention.apply(query, key, value, packing, heads, scaling, dropout)
-    return _ragged_attention(query, key, value, packing, heads, scaling, dropout)
+    return attend_ragged(query, key, value, packing, heads, scaling, dropout)
 
 
 def keep_mask(weights: Tensor, dropout: float) -> Tensor:
     """Which of the attention weights dropout keeps, bool, in their shape."""
     return torch.empty_like(weights, dtype=torch.bool).bernoulli_(1 - dropout)
-
-
-def _ragged_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    packing: Packing,
-    heads: int,
-    scaling: float,
-    dropout: float,
-) -> Tensor:
-    def nested(rows: Tensor, offsets: Tensor, longest: int) -> Tensor:
-        return torch.nested.nested_tensor_from_jagged(
-            rows.unflatten(1, (heads, -1)), offsets, min_seqlen=1, max_seqlen=longest
-        ).transpose(1, 2)
-
-    offsets, longest = packing.offsets, packing.longest
-    if len(query) == len(key):
-        queries = nested(query, offsets, longest)
-    else:
-        queries = nested(query, torch.arange(len(offsets), device=offsets.device), 1)
-    found = F.scaled_dot_product_attention(
-        queries,
-        nested(key, offsets, longest),
-        nested(value, offsets, longest),
-        dropout_p=dropout,
-        scale=scaling,
-    )
-    return found.transpose(1, 2).values().reshape(query.shape)
 
 
 class _GroupedAttention(torch.autograd.Function):

@@ -17,9 +17,10 @@ from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scl_fairseq.models.packed_attention import attend, has_ragged_kernel
-from scl_fairseq.models.packing import Packing, find_packing
+from scl_fairseq.models.packed_attention import attend
+from scl_fairseq.models.packing import Packing, find_packing, packing_of
 from scl_fairseq.models.projection_head import ProjectionHead
+from scl_fairseq.models.ragged_attention import has_ragged_kernel
 from scl_fairseq.products import affine, linear
 
 
@@ -44,7 +45,8 @@ class PackedTransformerEncoder(TransformerEncoder):
     ) -> dict[str, list]:
         """As fairseq's, which computes the batches that do not end in padding alone."""
         is_padding = src_tokens.eq(self.padding_idx)
-        packing = find_packing(~is_padding, in_groups=not has_ragged_kernel(src_tokens.device))
+        in_groups = not has_ragged_kernel(src_tokens.device)
+        packing = packing_of(src_tokens, self.padding_idx, in_groups)
         if packing is None:
             return super().forward(src_tokens, src_lengths, return_all_hiddens, token_embeddings)
         x = self._embed(src_tokens, token_embeddings, packing)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 # What it costs to attend in one more group of sentences, in scores of a head. Measured on a CPU.
 GROUP_COST = 2500
@@ -48,9 +49,10 @@ class Packing:
         first: (B,), the packed tokens that are first ones, in the order of packing.
         ranks: (B,), of each sentence of the batch its place in the order of packing.
         groups: sentences that attend together; none where ``offsets`` says which tokens do.
-        offsets: (B + 1,), where sentences begin and end, which are packed one after another in the
-            batch's order; None where ``groups`` says so.
+        offsets: (B + 1,), int32 as kernels want it, where sentences begin and end, which are packed
+            one after another in the batch's order; None where ``groups`` says so.
         longest: tokens of the longest sentence.
+        first_offsets: (B + 1,), likewise of the first tokens alone.
     """
 
     shape: tuple[int, int]
@@ -61,6 +63,7 @@ class Packing:
     groups: tuple[Group, ...]
     offsets: Tensor | None
     longest: int
+    first_offsets: Tensor | None = None
 
     def pack(self, padded: Tensor) -> Tensor:
         """(B, T, …) to (total, …)."""
@@ -94,13 +97,51 @@ def find_packing(is_token: Tensor, in_groups: bool) -> Packing | None:
         return None
     if in_groups:
         return _in_groups(np.array(counts), longest, is_token.device)
-    index = is_token.flatten().nonzero().squeeze(1)
+    # All sizes are known: nothing below waits once more.
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    positions = steps.expand(batch, longest).flatten().index_select(0, index)
-    ranks = torch.arange(batch, device=is_token.device)
+    numbers = torch.arange(batch + 1, device=is_token.device)
+    ranks, first = numbers[:-1], offsets[:-1]
+    sentences = ranks.repeat_interleave(lengths, output_size=sum(counts))
+    tokens = torch.arange(len(sentences), device=is_token.device)
+    positions = tokens - first.index_select(0, sentences)
     return Packing(
-        (batch, longest), index, positions, offsets[:-1], ranks, (), offsets, max(counts)
+        (batch, longest),
+        sentences * longest + positions,
+        positions,
+        first,
+        ranks,
+        (),
+        offsets.to(torch.int32),
+        max(counts),
+        numbers.to(torch.int32),
     )
+
+
+_KNOWN: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def packing_of(tokens: Tensor, padding_idx: int, in_groups: bool) -> Packing | None:
+    """``find_packing`` of a batch, which is found once though several passes read it.
+
+    Those are a momentum copy's, and that of a chunk in backward.
+
+    Args:
+        tokens: (B, T).
+        padding_idx: index of ``<pad>``.
+        in_groups: see ``find_packing``.
+    """
+    if tokens.is_inference():  # who changes it leaves no trace
+        return find_packing(tokens.ne(padding_idx), in_groups)
+    about = padding_idx, in_groups, tokens._version
+    known = _KNOWN.get(tokens)
+    if known is None or known[0] != about:
+        known = _KNOWN[tokens] = about, find_packing(tokens.ne(padding_idx), in_groups)
+    return known[1]
+
+
+def forget_packings() -> None:
+    """Find the packing of every batch anew, as its next update begins."""
+    _KNOWN.clear()
 
 
 def _in_groups(lengths: np.ndarray, longest: int, device: torch.device) -> Packing:

@@ -206,6 +206,8 @@ def _gradient(param: Tensor, value: Tensor) -> Tensor:
 def _as_tensor(scale: float | Tensor, device: torch.device) -> Tensor | None:
     if not torch.is_tensor(scale) and scale == 1.0:
         return None
+    if not torch.is_tensor(scale):  # made on the device: a copy would wait for a GPU
+        return torch.full((), scale, dtype=torch.float32, device=device)
     return torch.as_tensor(scale, dtype=torch.float32, device=device).reshape(())
 
 

@@ -63,15 +63,15 @@ def classifier(**settings):
     dictionary = Dictionary()
     for index in range(40):
         dictionary.add_symbol(f"word{index}")
-    args = Namespace(
-        encoder_layers=3,
-        encoder_embed_dim=24,
-        encoder_ffn_embed_dim=48,
-        encoder_attention_heads=4,
-        max_positions=64,
-        tokens_per_sample=64,
-        **settings,
-    )
+    sizes = {
+        "encoder_layers": 3,
+        "encoder_embed_dim": 24,
+        "encoder_ffn_embed_dim": 48,
+        "encoder_attention_heads": 4,
+        "max_positions": 64,
+        "tokens_per_sample": 64,
+    }
+    args = Namespace(**{**sizes, **settings})
     base_architecture(args)
     torch.manual_seed(1)
     task = type("Task", (), {"source_dictionary": dictionary, "dictionary": dictionary})

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scl_fairseq.models import packing
 from scl_fairseq.models.packing import find_packing
+from tests.waits import waits
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -112,3 +113,40 @@ def test_other_padding_is_not_packed(is_token, in_groups):
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
 def test_nothing_to_pack(shape):
     assert find_packing(torch.ones(shape, dtype=torch.bool), in_groups=True) is None
+
+
+def test_one_wait_for_a_gpu():
+    """Sizes are asked for once; after that nothing is."""
+    is_token = tokens_of([3, 1, 2], spare=2)
+    with waits() as places:
+        found = find_packing(is_token, in_groups=False)
+    assert len(places) == 1
+    assert found.index.tolist() == [0, 1, 2, 5, 10, 11]
+    assert found.offsets.dtype == found.first_offsets.dtype == torch.int32
+    assert found.first_offsets.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.gpu
+def test_one_wait_on_a_gpu():
+    is_token = tokens_of([3, 1, 2], spare=2).cuda()
+    with waits("cuda") as places:
+        find_packing(is_token, in_groups=False)
+    assert len(places) == 1
+
+
+def test_a_batch_is_looked_at_once():
+    tokens = tokens_of([3, 1, 2]).long().add_(4).masked_fill_(~tokens_of([3, 1, 2]), 1)
+    found = packing.packing_of(tokens, 1, in_groups=False)
+    with waits() as places:
+        assert packing.packing_of(tokens, 1, in_groups=False) is found
+    assert not places
+    assert packing.packing_of(tokens.clone(), 1, in_groups=False) is not found
+    assert packing.packing_of(tokens, 1, in_groups=True) is not found
+    tokens[0, 2] = 1
+    assert packing.packing_of(tokens, 1, in_groups=True).index.tolist() == [0, 6, 3, 1, 7]
+    packing.forget_packings()
+    with torch.inference_mode():
+        inferred = tokens.clone()
+        assert packing.packing_of(inferred, 1, in_groups=False).offsets.tolist() == [0, 2, 3, 5]
+        inferred[0, 1] = 1
+        assert packing.packing_of(inferred, 1, in_groups=False).offsets.tolist() == [0, 1, 2, 4]
