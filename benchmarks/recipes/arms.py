@@ -47,12 +47,16 @@ _CHANGES: dict[int, tuple[Change, ...]] = {
         *({"epochs": 10, "lr": 2e-4}, {"batch_size": 16}),
         *({"scl_lambda": 0.5}, {"scl_temperature": 0.1}),
         *(*_HEAD, {"epochs": 10, "head-lr-scale": 10}, {"lr": 5e-5, "head-init": "probe"}),
+        {"scl_lambda": 0.3},
+        {"scl_lambda": 0.5, "epochs": 10, "head-lr-scale": 10},
+        {"scl_lambda": 0.5, "lr": 5e-5, "head-init": "probe"},
     ),
     100: (
         *({"epochs": 5}, {"epochs": 20}, {"lr": 2e-4}, {"lr": 5e-5}),
         *({"batch_size": 32}, {"batch_size": 32, "lr": 2e-4}),
         *({"scl_lambda": 0.5}, {"scl_temperature": 0.1}),
         *(*_HEAD, {"epochs": 5, "head-lr-scale": 10}),
+        *({"scl_lambda": 0.3}, {"scl_lambda": 0.3, "epochs": 5, "head-lr-scale": 10}),
     ),
     1000: (
         *({"epochs": 2}, {"lr": 2e-4}, {"batch_size": 32, "lr": 2e-4}),
