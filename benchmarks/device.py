@@ -85,7 +85,7 @@ def driver() -> str:
     """Version of NVIDIA's driver, as its own command tells it."""
     words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.splitlines()[0].strip()
