@@ -46,7 +46,7 @@ class PackedTransformerEncoder(TransformerEncoder):
         """As fairseq's, which computes the batches that do not end in padding alone."""
         is_padding = src_tokens.eq(self.padding_idx)
         in_groups = not has_ragged_kernel(src_tokens.device)
-        packing = packing_of(src_tokens, self.padding_idx, in_groups)
+        packing = packing_of(src_tokens, self.padding_idx, in_groups, find_packing)
         if packing is None:
             return super().forward(src_tokens, src_lengths, return_all_hiddens, token_embeddings)
         x = self._embed(src_tokens, token_embeddings, packing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,7 +120,12 @@ def find_packing(is_token: Tensor, in_groups: bool) -> Packing | None:
 _KNOWN: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
-def packing_of(tokens: Tensor, padding_idx: int, in_groups: bool) -> Packing | None:
+def packing_of(
+    tokens: Tensor,
+    padding_idx: int,
+    in_groups: bool,
+    find: Callable[[Tensor, bool], Packing | None] = find_packing,
+) -> Packing | None:
     """``find_packing`` of a batch, which is found once though several passes read it.
 
     Those are a momentum copy's, and that of a chunk in backward.
@@ -129,13 +134,14 @@ def packing_of(tokens: Tensor, padding_idx: int, in_groups: bool) -> Packing | N
         tokens: (B, T).
         padding_idx: index of ``<pad>``.
         in_groups: see ``find_packing``.
+        find: what finds it.
     """
     if tokens.is_inference():  # who changes it leaves no trace
-        return find_packing(tokens.ne(padding_idx), in_groups)
+        return find(tokens.ne(padding_idx), in_groups)
     about = padding_idx, in_groups, tokens._version
     known = _KNOWN.get(tokens)
     if known is None or known[0] != about:
-        known = _KNOWN[tokens] = about, find_packing(tokens.ne(padding_idx), in_groups)
+        known = _KNOWN[tokens] = about, find(tokens.ne(padding_idx), in_groups)
     return known[1]
 
 
