@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 PACKAGES = (
@@ -48,3 +49,9 @@ def machine(python: Path) -> dict[str, object]:
         "python": platform.python_version(),
         **versions(python),
     }
+
+
+def made_on() -> str:
+    """The same for this process, as a sentence."""
+    found = machine(Path(sys.executable))
+    return ", ".join(f"{name} {value}" for name, value in found.items()) + "."

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contest.encoders import encoders
+from benchmarks.contest.machine import made_on
 from benchmarks.contest.samples import Draw, Entrant
 from benchmarks.recipes.arms import Arm, arms_of
 from benchmarks.recipes.folders import binarised
 from benchmarks.recipes.table import judged_of, table
+from scl_fairseq.checkpoints.embedded import ABOUT_ENCODER
 from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.sweep import main as sweep
 from scl_fairseq.cli.task_options import positive
@@ -137,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             failed |= sweep([str(word) for word in line])
         parts += [f"## N = {size}", table([arm.name for arm in arms], tasks, judged_of(folder))]
     notes = NOTES.format(judged=options.most_judged, length=options.max_positions)
-    text = "\n\n".join([notes, *parts])
+    words = sys.argv[1:] if argv is None else argv
+    line = f"`python -m {PROG} {shlex.join(words)}`"
+    text = "\n\n".join([line, ABOUT_ENCODER, notes, *parts, made_on()])
     print(text)
     if options.record:
         write_text(RESULT, f"# The search of recipes\n\n{text}\n")

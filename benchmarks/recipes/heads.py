@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from benchmarks.contest.contenders import CONTENDERS
 from benchmarks.contest.encoders import encoders
+from benchmarks.contest.machine import made_on
 from benchmarks.contest.rows import read_rows
 from benchmarks.contest.running import ENVIRONMENT, measured
 from benchmarks.contest.samples import Draw, Entrant
@@ -176,7 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     notes = NOTES.format(
         task=TASK, size=SIZE, samples=options.num_samples, judged=options.most_judged
     )
-    text = f"`python -m {PROG}`\n\n{notes}\n\n{table([*ARMS, HUGGING_FACE], [TASK], judged)}"
+    words = sys.argv[1:] if argv is None else argv
+    line = f"`python -m {PROG} {shlex.join(words)}`"
+    text = "\n\n".join([line, notes, table([*ARMS, HUGGING_FACE], [TASK], judged), made_on()])
     print(text)
     if options.record:
         write_text(RESULT, f"# What a head on CLS lacks\n\n{text}\n")
