@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 import traceback
@@ -47,7 +48,7 @@ class Check:
     def add(self, kind: str, **values: object) -> None:
         """Write a result at once, so that a kill loses nothing."""
         found = {"kind": kind, "at": round(time.time() - self.began, 1), **values}
-        line = json.dumps(found, default=str)
+        line = json.dumps(_finite(found), default=str, allow_nan=False)
         with open(self.out / "results.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -74,3 +75,12 @@ class Check:
             return True
         self.add(kind, **about, skipped=f"less than {seconds:.0f} s were left")
         return False
+
+
+def _finite(value: object) -> object:
+    """The same with words for numbers that JSON does not have: a result may be one."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

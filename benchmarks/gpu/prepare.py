@@ -25,7 +25,9 @@ def run(check: Check) -> None:
     """Encoder, few-shot samples and plain lines."""
     with check.part("prepare", step="encoder"):
         found, about = _encoder(check)
-        (check.work / "flags.json").write_text(json.dumps(list(found.flags)), encoding="utf-8")
+        (check.work / "flags.json").write_text(
+            json.dumps(list(found.flags), allow_nan=False), encoding="utf-8"
+        )
         check.add("prepare", step="encoder", ok=True, encoder=about)
     for size, number in {20: 1}.items() if check.dry else SAMPLES.items():
         with check.part("prepare", step=f"samples of {size}"):

@@ -101,6 +101,6 @@ def record(rows: Sequence[Row], about: str) -> list[Path]:
         mine = {(one["card"], one["products"]) for one in new}
         old = json.loads(MEASURED.read_text("utf-8"))
         kept = [one for one in old if (one["card"], one["products"]) not in mine]
-        write_text(MEASURED, json.dumps([*kept, *new], indent=2) + "\n")
+        write_text(MEASURED, json.dumps([*kept, *new], indent=2, allow_nan=False) + "\n")
         written.append(MEASURED)
     return written

@@ -27,7 +27,8 @@ def run(check: Check) -> None:
 def _sweep(check: Check, examples: int, workers: int, epochs: int, samples: int) -> None:
     with check.part("sweep", workers=workers):
         config = check.work / f"sweep-{examples}.yaml"
-        config.write_text(json.dumps(_config(check, examples, epochs, samples)), encoding="utf-8")
+        values = _config(check, examples, epochs, samples)
+        config.write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
         out = check.work / f"sweep-{workers}"
         words = [sys.executable, "-m", "scl_fairseq.cli.sweep", config, "--out", out]
         words += ["--workers", workers, *(["--cpu", "--threads", 1] if check.dry else [])]

@@ -146,7 +146,7 @@ def run_hugging_face(options: argparse.Namespace, paths: Mapping[str, str]) -> d
             with tempfile.TemporaryDirectory() as folder:
                 order |= {"folder": folder, "answer": f"{folder}/answer.json"}
                 path = Path(folder, "order.json")
-                path.write_text(json.dumps(order), encoding="utf-8")
+                path.write_text(json.dumps(order, allow_nan=False), encoding="utf-8")
                 module = f"benchmarks.contest.{contender.module}"
                 measured([contender.python, "-m", module, path], ENVIRONMENT)
                 write_text(kept, Path(order["answer"]).read_text("utf-8"))
