@@ -24,6 +24,7 @@ ARROWS = {
     "files": set(),
     "refusals": set(),
     "versions": set(),
+    "prerequisites": set(),
     "configuration": set(),
     "embeddings": set(),
     "metrics": {"refusals"},
@@ -51,7 +52,7 @@ ARROWS = {
         *BASE,
     },
     "plugin": {"criterions", "optim", "tasks", "text", "checkpoints"},
-    "__init__": {"plugin", "inference"},
+    "__init__": {"plugin", "prerequisites", "inference"},
 }
 MAY_IMPORT_FAIRSEQ = {
     "criterions",
