@@ -11,14 +11,15 @@ from scl_fairseq.cli.common import Parser, command
 from scl_fairseq.cli.text_model import (
     Block,
     add_model_options,
-    loaded,
+    loaded_classifier,
     run_blocks,
     sentence_blocks,
     tell_truncated,
 )
+from scl_fairseq.inference.choices import BACKENDS
 
 if TYPE_CHECKING:
-    from scl_fairseq.inference.hub import Predictions
+    from scl_fairseq.inference.predictions import Predictions
 
 PROG = "scl-predict"
 TSV, JSONL = "tsv", "jsonl"
@@ -32,6 +33,12 @@ def _parser() -> Parser:
         f"{PROG} outputs/sst2/checkpoint_best.pt < sentences.txt > labels.tsv",
     )
     add_model_options(parser)
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what runs the model (what CHECKPOINT is for); onnx takes a file of scl-convert --to "
+        "onnx, or its folder, of which it means model.onnx",
+    )
     parser.add_argument(
         "--format",
         choices=(TSV, JSONL),
@@ -48,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     count = 0
     with (
-        loaded(options) as model,
+        loaded_classifier(options) as model,
         sentence_blocks(PROG, options, model, model.num_inputs) as blocks,
     ):
         names = model.predict([]).class_names  # refused here where there is no classifier
