@@ -39,9 +39,11 @@ ARROWS = {
     "inference": {"text", "data", "checkpoints", "metrics", "models", *BASE},
     "experiments": {"inference", "text", "data", "checkpoints", *BASE},
     "training": {"experiments", "inference", "text", "data", "checkpoints", *BASE},
+    "serving": {"inference", *BASE},
     "demo": {"training", "experiments", "inference", "text", "data", "checkpoints", *BASE},
     "cli": {
         "demo",
+        "serving",
         "training",
         "experiments",
         "inference",

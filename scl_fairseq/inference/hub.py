@@ -41,6 +41,7 @@ class SentenceModel(RobertaHubInterface):
         num_inputs: sentences of an example in training, where that is known.
         sentence_columns: what they were called, where that is known.
         embedding: the vector of a sentence that was trained, which ``embed`` gives by default.
+        trained_on: the folder of its training's data, which may be gone, where that is known.
         positions: tokens of the longest example.
         truncated: examples that the last call had to cut to these.
     """
@@ -51,6 +52,7 @@ class SentenceModel(RobertaHubInterface):
         self.num_inputs = opened.text.num_inputs
         self.sentence_columns = opened.text.sentence_columns
         self.embedding = opened.embedding
+        self.trained_on = opened.trained_on
         self.truncated = 0
         self._head, self._training = opened.head, opened.training
         settings = opened.task.cfg
