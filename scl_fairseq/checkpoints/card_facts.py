@@ -110,7 +110,7 @@ def percent(value: float, interval: Sequence[float]) -> str:
     return f"{value:.1f} % (95 % interval {interval[0]:.1f} to {interval[1]:.1f})"
 
 
-def limits(trained: Trained, task: str | None, max_positions: int | None) -> list[str]:
+def limits(trained: Trained, data: str | None, max_positions: int | None) -> list[str]:
     """What a reader should know before using it, in sentences."""
     found = []
     if max_positions:
@@ -125,7 +125,7 @@ def limits(trained: Trained, task: str | None, max_positions: int | None) -> lis
         found.append(f"It has seen {examples} labelled examples.")
     if trained.head is not None and not trained.is_regression:
         found.append("Its probabilities are as training left them; nothing has calibrated them.")
-        where = f"{task}'s" if task else "its training's"
+        where = f"those of {data}" if data else "its training's"
         found.append(
             f"It knows no label but those above, and nothing was measured on texts unlike {where}."
         )

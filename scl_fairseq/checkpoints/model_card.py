@@ -46,14 +46,15 @@ def model_card(
     about = card_facts.data_facts(trained, task, labels)
     if pooling or labels is not None or trained.pooling == MEAN:
         about["pooling"] = _POOLINGS[pooling or trained.pooling]
-    known = card_facts.limits(trained, task, max_positions)
+    data = about.get("data")
+    known = card_facts.limits(trained, data, max_positions)
     parts = {
         "": _table({**about, **card_facts.versions()}),
         "Training": _table(card_facts.recipe(trained)),
         "Scores": _table({**card_facts.scores(trained), **(scores or {})}),
         "Known limits": [f"- {sentence}" for sentence in known],
     }
-    lines = ["---", *_front(trained, name, target, form, task, labels), "---", ""]
+    lines = ["---", *_front(trained, name, target, form, data, labels), "---", ""]
     lines += [f"# {name}", "", _sentence(target, form, labels is not None), ""]
     for title, content in parts.items():
         if content:
@@ -66,7 +67,7 @@ def _front(
     name: str,
     target: str,
     form: str,
-    task: str | None,
+    data: str | None,
     labels: Sequence[str] | None,
 ) -> list[str]:
     pipeline = {
@@ -83,10 +84,10 @@ def _front(
     source = card_facts.source_of(trained)
     front |= {key: source[key] for key in (LICENCE, LANGUAGE) if key in source}
     score = card_facts.dev_score(trained)
-    if task and score and pipeline == "text-classification":
+    if data and score and pipeline == "text-classification":
         result = {
             "task": {"type": pipeline},
-            "dataset": {"name": task, "type": task.lower(), "split": "validation"},
+            "dataset": {"name": data, "type": data.lower(), "split": "validation"},
             "metrics": [{"type": score[0], "value": score[1]}],
         }
         front["model-index"] = [{"name": name, "results": [result]}]

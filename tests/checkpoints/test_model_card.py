@@ -67,8 +67,10 @@ def test_a_table_of_ones_own_is_named_by_its_file(classifier, tmp_path):
     state = contents(folder / "checkpoint_best.pt")
     state["extra_state"]["scl_fairseq"]["text"]["task"] = "custom"
     torch.save(state, folder / "checkpoint_best.pt")
-    _, facts, _ = card_of(folder, tmp_path / "out", "huggingface")
+    front, facts, body = card_of(folder, tmp_path / "out", "huggingface")
     assert facts["data"] == "reviews.csv"
+    assert "texts unlike those of reviews.csv" in body
+    assert "custom" not in json.dumps(front)
 
 
 @pytest.mark.parametrize(
