@@ -5,6 +5,7 @@ user needs; ``import scl_fairseq`` does the same in Python, before or after ``im
 """
 
 from scl_fairseq.plugin import register_with_fairseq
+from scl_fairseq.prerequisites import require
 
 __all__ = ["load"]
 __version__ = "0.1.0"
@@ -19,4 +20,5 @@ def load(path, data_dir=None, bpe=None, bpe_dir=None, device=None, dtype=None):
     return hub.load(path, data_dir, bpe, bpe_dir, device, dtype)
 
 
+require()
 register_with_fairseq()

@@ -74,13 +74,14 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 say "torch"
 pip install -c "$pins" setuptools wheel cython numpy
 pip install -c "$pins" "$torch"
+# Without symbols for a debugger, which would take a third of the time.
 say "fairseq (compiles for about 2 minutes)"
 if [ "$(version "$venv/bin/python")" = 3.10 ]; then
     # With isolation: where torch is at hand, stock fairseq compiles sources its archive lacks.
-    pip install --no-deps -c "$pins" fairseq
+    CFLAGS=-g0 pip install --no-deps -c "$pins" fairseq
 else
     # Without isolation: an isolated build would first fetch the newest torch with CUDA.
-    pip install --no-deps --no-build-isolation -c "$pins" fairseq-fixed
+    CFLAGS=-g0 pip install --no-deps --no-build-isolation -c "$pins" fairseq-fixed
 fi
 say "dependencies"
 pip install -c "$pins" -r requirements.txt

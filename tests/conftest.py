@@ -78,6 +78,8 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
     huggingface = folder / "huggingface"
     # Wider than BERT's 0.02: in so small an encoder the sentences would hardly differ.
     BertModel(BertConfig(**sizes, initializer_range=0.2)).save_pretrained(huggingface)
+    card = "---\nlanguage:\n- en\nlicense: apache-2.0\n---\n\n# Tiny encoder\n"
+    (huggingface / "README.md").write_text(card, encoding="utf-8")
     (huggingface / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     flags = convert(huggingface, folder / "encoder").flags
 

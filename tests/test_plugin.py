@@ -24,6 +24,7 @@ ARROWS = {
     "files": set(),
     "refusals": set(),
     "versions": set(),
+    "prerequisites": set(),
     "configuration": set(),
     "embeddings": set(),
     "metrics": {"refusals"},
@@ -38,9 +39,11 @@ ARROWS = {
     "inference": {"text", "data", "checkpoints", "metrics", "models", *BASE},
     "experiments": {"inference", "text", "data", "checkpoints", *BASE},
     "training": {"experiments", "inference", "text", "data", "checkpoints", *BASE},
+    "serving": {"inference", *BASE},
     "demo": {"training", "experiments", "inference", "text", "data", "checkpoints", *BASE},
     "cli": {
         "demo",
+        "serving",
         "training",
         "experiments",
         "inference",
@@ -51,7 +54,7 @@ ARROWS = {
         *BASE,
     },
     "plugin": {"criterions", "optim", "tasks", "text", "checkpoints"},
-    "__init__": {"plugin", "inference"},
+    "__init__": {"plugin", "prerequisites", "inference"},
 }
 MAY_IMPORT_FAIRSEQ = {
     "criterions",

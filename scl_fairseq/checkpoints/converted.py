@@ -14,7 +14,7 @@ from scl_fairseq.checkpoints.head_training import DEFAULT_HEAD
 from scl_fairseq.checkpoints.source_head import SourceHead
 from scl_fairseq.checkpoints.source_modules import SourceModules
 from scl_fairseq.checkpoints.training_heads import PARTS
-from scl_fairseq.checkpoints.training_state import HEADS, KEY, POOLING, TEXT
+from scl_fairseq.checkpoints.training_state import HEADS, KEY, POOLING, SOURCE, TEXT
 from scl_fairseq.checkpoints.vocabulary import Vocabulary
 from scl_fairseq.text.description import INPUT, fingerprint
 from scl_fairseq.versions import installed
@@ -31,7 +31,11 @@ def told_pooling(pooling: str, modules: SourceModules) -> str:
 
 
 def checkpoint(
-    arguments: Namespace, state: dict[str, Any], text: dict[str, Any] | None, pooling: str | None
+    arguments: Namespace,
+    state: dict[str, Any],
+    text: dict[str, Any] | None,
+    pooling: str | None,
+    source: Mapping[str, str],
 ) -> dict[str, Any]:
     """What fairseq loads.
 
@@ -40,11 +44,12 @@ def checkpoint(
         state: its weights.
         text: of :func:`describe`; None without a head.
         pooling: what the source says of it; None where it says nothing.
+        source: of :func:`read_source_card`.
     """
-    own: dict[str, Any] = {POOLING: pooling} if pooling else {}
+    own: dict[str, Any] = {SOURCE: dict(source), **({POOLING: pooling} if pooling else {})}
     if text:
         own |= {TEXT: text, HEADS: {DEFAULT_HEAD: list(PARTS)}}
-    extra = {KEY: own} if own else {}
+    extra = {KEY: own}
     return {
         "args": arguments,
         "model": state,

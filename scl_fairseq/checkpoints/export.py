@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scl_fairseq.checkpoints.export_modules import (
     MODULE_FILES,
@@ -38,11 +38,14 @@ from scl_fairseq.text.assets import TextFiles, find, find_checkpoint
 from scl_fairseq.text.bpe_files import needed_files
 from scl_fairseq.text.choices import GPT2, SENTENCEPIECE, WORDPIECE
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 HUGGINGFACE, SENTENCE_TRANSFORMERS = "huggingface", "sentence-transformers"
 FORMS = (GPT2, WORDPIECE, SENTENCEPIECE)  # the encodings that transformers has too
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, SENTENCE_PIECE, *_TOKENIZER_FILES, *MODULE_FILES})
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+WRITTEN = frozenset({WEIGHTS, CONFIG, CARD, SENTENCE_PIECE, *TOKENIZER_FILES, *MODULE_FILES})
 
 
 @dataclass(frozen=True)
@@ -127,22 +130,14 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         layers = dense_layers(trained) if options.with_head else ()
     trained.check_finite(form == MASKED_LM)
     state = huggingface_state(trained, form, with_pooler=not layers)
-    labels = _labels(trained, text, options) if with_head else None
+    labels = labels_of(trained, text, options) if with_head else None
     kind = "xlm-roberta" if text.bpe == SENTENCEPIECE else "roberta"
     config = huggingface_config(trained, form, state, labels, kind)
 
-    symbols = read_symbols(text.dictionary)
-    if len(symbols) != config["vocab_size"]:
-        raise ValueError(
-            f"{text.dictionary} makes {len(symbols)} tokens, <mask> included, and "
-            f"{checkpoint} has {config['vocab_size']}: it is not the dictionary of this model"
-        )
-    separators = trained.separators(text.bpe)
-    files = [text.bpe_files[name] for name in needed_files(text.bpe)]
-    tokenizer = build_tokenizer(text.bpe, files, symbols, separators)
+    tokenizer = tokenizer_of(trained, text, config["vocab_size"])
     max_positions = config["max_position_embeddings"] - 2
     name, task = destination.resolve().name, options.task or text.task
-    card = model_card(trained, name, target, form, task, pooling, labels)
+    card = model_card(trained, name, target, form, task, pooling, labels, max_positions)
 
     with replaced_folder(destination, is_ours=_is_ours) as folder:
         from safetensors.torch import save_file
@@ -151,7 +146,7 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
         write_json(folder / CONFIG, config)
         write_tokenizer(folder, tokenizer, max_positions)
         if text.bpe == SENTENCEPIECE:  # by which the way back leads
-            shutil.copyfile(files[0], folder / SENTENCE_PIECE)
+            shutil.copyfile(text.bpe_files[SENTENCE_PIECE], folder / SENTENCE_PIECE)
         (folder / CARD).write_bytes(as_utf8(card))
         if target == SENTENCE_TRANSFORMERS:
             modules = Modules(pooling, options.normalize, layers)
@@ -170,8 +165,33 @@ def export(checkpoint: Path, destination: Path, target: str, options: Options) -
     )
 
 
-def _labels(trained: Trained, text: TextFiles, options: Options) -> tuple[str, ...]:
-    """Names of the classifier's outputs, in their order."""
+def tokenizer_of(trained: Trained, text: TextFiles, size: int) -> Tokenizer:
+    """What makes a model's ids of texts, without fairseq.
+
+    Args:
+        trained: the checkpoint.
+        text: its files.
+        size: of its vocabulary.
+
+    Raises:
+        ValueError: they are of another model, or have no such form.
+    """
+    symbols = read_symbols(text.dictionary)
+    if len(symbols) != size:
+        raise ValueError(
+            f"{text.dictionary} makes {len(symbols)} tokens, <mask> included, and "
+            f"{trained.path} has {size}: it is not the dictionary of this model"
+        )
+    files = [text.bpe_files[name] for name in needed_files(text.bpe)]
+    return build_tokenizer(text.bpe, files, symbols, trained.separators(text.bpe))
+
+
+def labels_of(trained: Trained, text: TextFiles, options: Options) -> tuple[str, ...]:
+    """Names of the classifier's outputs, in their order; none of a regression.
+
+    Raises:
+        ValueError: nothing names them, or what does contradicts itself or the classifier.
+    """
     if trained.is_regression:
         return ()
     named = tuple(options.labels or ())

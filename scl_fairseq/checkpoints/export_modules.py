@@ -89,8 +89,8 @@ def dense_layers(trained: Trained) -> tuple[Layer, ...]:
     activation = trained.arguments.pooler_activation_fn
     if activation not in _CLASSES:
         raise ValueError(
-            f"{trained.path}: its head uses {activation}; Dense modules of sentence-transformers "
-            f"can use {', '.join(_CLASSES)}"
+            f"{trained.path}: its head uses {activation}; there is a form outside fairseq for "
+            f"{', '.join(_CLASSES)}"
         )
     layers = []
     for part, used in zip(PARTS, (activation, "linear"), strict=True):

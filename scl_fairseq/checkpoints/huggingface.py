@@ -21,6 +21,7 @@ from scl_fairseq.checkpoints.converted import (
     describe,
     told_pooling,
 )
+from scl_fairseq.checkpoints.source_card import read_source_card
 from scl_fairseq.checkpoints.source_head import SourceHead, read_head, read_layers
 from scl_fairseq.checkpoints.source_modules import read_modules
 from scl_fairseq.checkpoints.source_tokenizer import SENTENCE_PIECE
@@ -113,7 +114,7 @@ def convert(
     modules = read_modules(source)
     if not (source / "config.json").is_file() and (source / TEXT).is_file():
         raise ValueError(f"{source} is of fairseq's checkpoints: --to says what to make of them")
-    source = modules.encoder
+    folder_of_card, source = source, modules.encoder
     config = read_json(_require(source, "config.json"))
     architecture = Architecture.from_config(config)
     weights = _find_weights(source)
@@ -153,7 +154,8 @@ def convert(
             told += () if pairs_are_known else (ON_PAIRS,)
         arguments = architecture.namespace(head, separators)
         told_in = pooling if modules.pooling else None
-        torch.save(checkpoint(arguments, state, text, told_in), folder / CHECKPOINT)
+        whose = read_source_card(folder_of_card)
+        torch.save(checkpoint(arguments, state, text, told_in, whose), folder / CHECKPOINT)
     notes = (
         *differences(architecture, has_mlm_head, head),
         *left_out(tensors, head),

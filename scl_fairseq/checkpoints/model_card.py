@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 
-from scl_fairseq import __version__
+from scl_fairseq.checkpoints import card_facts
+from scl_fairseq.checkpoints.source_card import LANGUAGE, LICENCE
 from scl_fairseq.checkpoints.trained import Trained
 from scl_fairseq.embeddings import CLS, MEAN
 
 _POOLINGS = {CLS: "CLS (the first token)", MEAN: "mean over the tokens"}
-LIBRARIES = {"huggingface": "transformers", "sentence-transformers": "sentence-transformers"}
+ONNX = "onnx"
+LIBRARIES = {
+    "huggingface": "transformers",
+    "sentence-transformers": "sentence-transformers",
+    ONNX: "onnx",
+}
 
 
 def model_card(
@@ -22,6 +27,8 @@ def model_card(
     task: str | None,
     pooling: str | None,
     labels: Sequence[str] | None,
+    max_positions: int,
+    scores: Mapping[str, str] | None = None,
 ) -> str:
     """Markdown with YAML in front, as the hub reads it.
 
@@ -33,69 +40,64 @@ def model_card(
         task: the data's name; None where it is not known.
         pooling: of sentence vectors; None where the target has none.
         labels: of a classifier, empty for a score; None without a classifier.
+        max_positions: its longest input in tokens.
+        scores: further ones, by name.
     """
-    facts = training_facts(trained, task)
+    about = card_facts.data_facts(trained, task, labels)
     if pooling or labels is not None or trained.pooling == MEAN:
-        facts["pooling"] = _POOLINGS[pooling or trained.pooling]
-    if labels:
-        facts["labels, in the order of the logits"] = ", ".join(labels)
+        about["pooling"] = _POOLINGS[pooling or trained.pooling]
+    data = about.get("data")
+    known = card_facts.limits(trained, data, max_positions)
+    parts = {
+        "": _table({**about, **card_facts.versions()}),
+        "Training": _table(card_facts.recipe(trained)),
+        "Scores": _table({**card_facts.scores(trained), **(scores or {})}),
+        "Known limits": [f"- {sentence}" for sentence in known],
+    }
+    lines = ["---", *_front(trained, name, target, form, data, labels), "---", ""]
+    lines += [f"# {name}", "", _sentence(target, form, labels is not None), ""]
+    for title, content in parts.items():
+        if content:
+            lines += [*([f"## {title}", ""] if title else []), *content, ""]
+    return "\n".join(lines)
+
+
+def _front(
+    trained: Trained,
+    name: str,
+    target: str,
+    form: str,
+    data: str | None,
+    labels: Sequence[str] | None,
+) -> list[str]:
     pipeline = {
         "ForSequenceClassification": "text-classification",
         "ForMaskedLM": "fill-mask",
     }.get(form, "feature-extraction")
     if target == "sentence-transformers":
         pipeline = "sentence-similarity" if labels is None else "text-classification"
-    front = {
+    front: dict[str, str | list | Mapping] = {
         "library_name": LIBRARIES[target],
         "pipeline_tag": pipeline,
         "tags": ["fairseq", "scl-fairseq", "roberta"],
     }
-    score = dev_score(trained)
-    if task and score and pipeline == "text-classification":
+    source = card_facts.source_of(trained)
+    front |= {key: source[key] for key in (LICENCE, LANGUAGE) if key in source}
+    score = card_facts.dev_score(trained)
+    if data and score and pipeline == "text-classification":
         result = {
             "task": {"type": pipeline},
-            "dataset": {"name": task, "type": task.lower(), "split": "validation"},
+            "dataset": {"name": data, "type": data.lower(), "split": "validation"},
             "metrics": [{"type": score[0], "value": score[1]}],
         }
         front["model-index"] = [{"name": name, "results": [result]}]
-    lines = ["---", *(f"{key}: {_yaml(value)}" for key, value in front.items()), "---", ""]
-    lines += [f"# {name}", "", _sentence(target, form, labels is not None), ""]
-    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
-    return "\n".join(lines)
+    return [f"{key}: {_yaml(value)}" for key, value in front.items()]
 
 
-def training_facts(trained: Trained, task: str | None) -> dict[str, str]:
-    """What there is to say of the training, by name; nothing that the checkpoint leaves open."""
-    criterion, common = trained.settings["criterion"], trained.settings["common"]
-    facts: dict[str, str] = {}
-    if task:
-        facts["data"] = task
-    if criterion.get("_name") or isinstance(criterion.get("criterion"), str):
-        facts["criterion"] = str(criterion.get("_name") or criterion["criterion"])
-    for label, key in (("λ (weight of SCL)", "scl_lambda"), ("τ (SCL)", "scl_temperature")):
-        if criterion.get(key) is not None:
-            facts[label] = f"{criterion[key]:g}"
-    if common.get("seed") is not None and trained.updates:
-        facts["seed"] = str(common["seed"])
-    if trained.updates:
-        facts["updates"] = str(trained.updates)
-    if score := dev_score(trained):
-        facts[f"validation {score[0]}"] = f"{score[1]:g}"
-    facts["scl-fairseq"] = __version__
-    for package in ("fairseq-fixed", "fairseq", "torch"):
-        version = _version(package)
-        if version:
-            facts[f"converted with {package}"] = version
-    return facts
-
-
-def dev_score(trained: Trained) -> tuple[str, float] | None:
-    """The metric that training selected by, and its value for this very checkpoint."""
-    metric = trained.settings["checkpoint"].get("best_checkpoint_metric")
-    value = trained.extra_state.get("val_loss")
-    if not metric or not isinstance(value, (int, float)):
-        return None
-    return str(metric), round(float(value), 4)
+def _table(facts: Mapping[str, str]) -> list[str]:
+    if not facts:
+        return []
+    return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items())]
 
 
 def _sentence(target: str, form: str, is_classifier: bool) -> str:
@@ -110,20 +112,19 @@ def _sentence(target: str, form: str, is_classifier: bool) -> str:
         "ForSequenceClassification": "A text classifier",
         "ForMaskedLM": "A masked language model",
     }.get(form, "An encoder")
+    end = (
+        " `tokenizer.json` makes `input_ids` and `attention_mask` of texts, from which the models "
+        "make `logits`; `scl-predict` takes the folder as it is, with its files in `bpe`."
+        if target == ONNX
+        else ""
+    )
     return (
         f"{what} of the RoBERTa architecture, converted from a fairseq checkpoint by scl-fairseq."
+        + end
     )
 
 
 def _yaml(value: str | list | Mapping) -> str:
     # JSON is YAML, with every string quoted where it must be.
-    return (
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    plain = isinstance(value, str) and value.replace("-", "").replace(".", "").isalnum()
+    return value if plain else json.dumps(value, ensure_ascii=False, allow_nan=False)

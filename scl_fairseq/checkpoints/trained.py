@@ -23,6 +23,7 @@ from scl_fairseq.embeddings import CLS, MEAN, POOLINGS
 from scl_fairseq.text.assets import EMBEDDING, is_regression
 from scl_fairseq.text.description import Description
 
+_RECIPE = ("optimization", "optimizer", "lr_scheduler", "dataset")
 _HEADS = "classification_heads."
 _BUFFERS = re.compile(r"encoder\.sentence_encoder\.(version|embed_positions\._float_tensor)")
 _COPY = re.compile(rf"encoder\.sentence_encoder\.layers\.\d+\.({'|'.join(UNUSED_COPIES)})")
@@ -35,8 +36,9 @@ class Trained:
     Attributes:
         path: the file.
         arguments: the model's, with its architecture's sizes filled in.
-        settings: options of ``task``, ``criterion``, ``common``, ``checkpoint`` and ``bpe``, by
-            name; in checkpoints older than fairseq's configuration groups, all of them in each.
+        settings: options of ``task``, ``criterion``, ``common``, ``checkpoint``, ``bpe`` and the
+            groups of ``_RECIPE``, by name; in checkpoints older than fairseq's configuration
+            groups, all of them in each.
         tensors: by the names that fairseq gives them today.
         extra_state: what training kept beside the weights.
         history: fairseq's, of all trainings that led to it.
@@ -177,7 +179,7 @@ def read_trained(path: Path) -> Trained:
 
 
 def _settings(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    groups = ("model", "task", "criterion", "common", "checkpoint", "bpe")
+    groups = ("model", "task", "criterion", "common", "checkpoint", "bpe", *_RECIPE)
     if state.get("args") is not None:
         return dict.fromkeys(groups, _as_dict(state["args"]))
     config = state.get("cfg") or {}

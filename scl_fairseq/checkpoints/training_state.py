@@ -21,7 +21,8 @@ A criterion may have any of these methods, which its trainer then calls:
 
 The state lies in the checkpoint's ``extra_state``, which whoever only wants the weights ignores.
 Beside it lies what the weights know of their texts (``text.description``), and which heads were
-trained (``head_training``); in a converted encoder's, what it was trained to be read by.
+trained (``head_training``); in a converted encoder's, what it was trained to be read by, and whose
+it is (``source_card``), which goes along into all that is trained from it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from scl_fairseq.embeddings import CONTRASTED
 logger = logging.getLogger(__name__)
 
 KEY = "scl_fairseq"
-TEXT, HEADS, POOLING = "text", "heads", "pooling"  # in it; all else is the criterion's
+# In it; all else is the criterion's.
+TEXT, HEADS, POOLING, SOURCE = "text", "heads", "pooling", "source"
 
 
 def install() -> None:
@@ -76,7 +78,7 @@ def text_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any]:
 def criterion_state_of(extra_state: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a criterion has left in a checkpoint; None where it has left nothing."""
     own = (extra_state or {}).get(KEY) or {}
-    parts = (TEXT, HEADS, POOLING)
+    parts = (TEXT, HEADS, POOLING, SOURCE)
     return {name: value for name, value in own.items() if name not in parts} or None
 
 
@@ -128,8 +130,10 @@ def _save_states(trainer_class: type) -> None:
         criterion = self.get_criterion()
         own = criterion.training_state() if hasattr(criterion, "training_state") else None
         text = getattr(self, "_scl_text", None)  # by ``companions``
-        if own is not None or text:
-            state["extra_state"][KEY] = {**(own or {}), **({TEXT: text} if text else {})}
+        source = part_of({KEY: getattr(self, "_scl_kept", None)}, SOURCE)
+        parts = {name: part for name, part in ((TEXT, text), (SOURCE, source)) if part}
+        if own is not None or parts:
+            state["extra_state"][KEY] = {**(own or {}), **parts}
         return state
 
     trainer_class.state_dict = state_dict

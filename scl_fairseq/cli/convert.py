@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scl_fairseq.cli.common import Parser, command
-from scl_fairseq.cli.text_model import add_text_options
+from scl_fairseq.cli.convert_onnx import DEFAULT_ROWS, export_options, to_onnx
+from scl_fairseq.cli.task_options import at_least
+from scl_fairseq.cli.text_model import SPLIT_HELP, add_text_options
 from scl_fairseq.embeddings import CLS, POOLINGS
+from scl_fairseq.inference.choices import ONNX, ONNX_FILES
 from scl_fairseq.text.assets import CHECKPOINT_HELP
 
 PROG = "scl-convert"
-TARGETS = ("huggingface", "sentence-transformers")
+TARGETS = ("huggingface", "sentence-transformers", ONNX)
 _OF_MODULES = ("pooling", "normalize", "with_head")
+_OF_ONNX = ("precision", "split", "rows")
 
 
 def _parser() -> Parser:
@@ -22,11 +26,12 @@ def _parser() -> Parser:
         "Turn a local Hugging Face BERT, RoBERTa or XLM-R folder (config.json, model.safetensors\n"
         "and its vocabulary), a classifier's or sentence-transformers' too, into a folder that\n"
         "fairseq fine-tunes from: model.pt, dict.txt, BPE files. With --to, turn a fairseq\n"
-        "checkpoint into a folder for transformers or sentence-transformers, which needs no\n"
-        "fairseq.",
+        "checkpoint into a folder for transformers, sentence-transformers or onnxruntime, which\n"
+        "needs no fairseq.",
         f"{PROG} roberta-base checkpoints/roberta-base\n"
         f"  {PROG} --to huggingface --data-dir data/SST-2 --bpe-dir bpe \\\n"
-        "    runs/sst2/checkpoint_best.pt exported/sst2",
+        "    runs/sst2/checkpoint_best.pt exported/sst2\n"
+        f"  {PROG} --to onnx --data-dir data/SST-2 runs/sst2 exported/onnx",
     )
     parser.add_argument(
         "source",
@@ -64,6 +69,21 @@ def _parser() -> Parser:
         action="store_true",
         help="sentence-transformers: the classifier too, so that encode gives its logits",
     )
+    out.add_argument(
+        "--precision",
+        nargs="+",
+        choices=ONNX_FILES,
+        help="onnx: which models to write (all): fp32, fp16, or int8, whose weights have 8 bits "
+        "and whose activations are rounded as they come",
+    )
+    out.add_argument("--split", help=f"onnx: compare on this one {SPLIT_HELP}")
+    out.add_argument(
+        "--rows",
+        type=at_least(0),
+        metavar="N",
+        help=f"onnx: compare on N rows at most, spread evenly over the split; 0: all "
+        f"({DEFAULT_ROWS})",
+    )
     add_text_options(parser)
     return parser
 
@@ -74,20 +94,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     _check(parser, options)
+    if options.to == ONNX:
+        return to_onnx(options)
     return _from_fairseq(options) if options.to else _to_fairseq(options)
 
 
 def _check(parser: Parser, options: argparse.Namespace) -> None:
     given = [
         "--" + name.replace("_", "-")
-        for name in ("data_dir", "bpe", "bpe_dir", "task", *_OF_MODULES)
-        if getattr(options, name)
+        for name in ("data_dir", "bpe", "bpe_dir", "task", *_OF_MODULES, *_OF_ONNX)
+        if getattr(options, name) not in (None, False)
     ]
     if given and not options.to:
         parser.error(f"{given[0]} needs --to")
     only = [name for name in _OF_MODULES if getattr(options, name)]
     if only and options.to != "sentence-transformers":
         parser.error(f"--{only[0].replace('_', '-')} needs --to sentence-transformers")
+    only = [name for name in _OF_ONNX if getattr(options, name) is not None]
+    if only and options.to != ONNX:
+        parser.error(f"--{only[0]} needs --to onnx")
     if options.normalize and options.with_head:
         parser.error("--normalize scales vectors, and --with-head gives logits: take one of them")
 
@@ -125,28 +150,11 @@ def _to_fairseq(options: argparse.Namespace) -> int:
 
 
 def _from_fairseq(options: argparse.Namespace) -> int:
-    from scl_fairseq.data.tasks import find_task
+    told = export_options(options)
 
-    task = find_task(options.task) if options.task else None
+    from scl_fairseq.checkpoints.export import export
 
-    from scl_fairseq.checkpoints.export import Options, export
-
-    done = export(
-        options.source,
-        options.destination,
-        options.to,
-        Options(
-            data_dir=options.data_dir,
-            bpe=options.bpe,
-            bpe_dir=options.bpe_dir,
-            task=task and task.name,
-            labels=task and task.labels,
-            pooling=options.pooling,
-            normalize=options.normalize,
-            with_head=options.with_head,
-            expected_sha256=options.sha256,
-        ),
-    )
+    done = export(options.source, options.destination, options.to, told)
     config = done.config
     print(f"wrote {options.destination}: {', '.join(done.files)}")
     print(

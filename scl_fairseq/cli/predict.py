@@ -8,17 +8,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scl_fairseq.cli.common import Parser, command
+from scl_fairseq.cli.serve import SERVE_OPTIONS, add_serve_options, serve
+from scl_fairseq.cli.task_options import refuse
 from scl_fairseq.cli.text_model import (
     Block,
     add_model_options,
-    loaded,
+    loaded_classifier,
     run_blocks,
     sentence_blocks,
     tell_truncated,
 )
+from scl_fairseq.inference.choices import BACKENDS
 
 if TYPE_CHECKING:
-    from scl_fairseq.inference.hub import Predictions
+    from scl_fairseq.inference.predictions import Predictions
 
 PROG = "scl-predict"
 TSV, JSONL = "tsv", "jsonl"
@@ -29,16 +32,23 @@ def _parser() -> Parser:
         PROG,
         "Label sentences, one or two a line as in training: a line of output for each, as soon as\n"
         "its block of lines is done.",
-        f"{PROG} outputs/sst2/checkpoint_best.pt < sentences.txt > labels.tsv",
+        f"{PROG} outputs/sst2/checkpoint_best.pt < sentences.txt > labels.tsv\n"
+        f"  {PROG} outputs/sst2 --serve",
     )
     add_model_options(parser)
     parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what runs the model (what CHECKPOINT is for); onnx takes a file of scl-convert --to "
+        "onnx, or its folder, of which it means model.onnx",
+    )
+    parser.add_argument(
         "--format",
         choices=(TSV, JSONL),
-        default=TSV,
         help="tsv (default): with a header, the label and the probability of each label; jsonl: an "
         "object a line",
     )
+    add_serve_options(parser)
     return parser
 
 
@@ -46,9 +56,14 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0, or 2 for bad input)."""
     options = _parser().parse_args(argv)
+    if options.serve:
+        refuse(options, ("input", "format"), "does not go with --serve")
+        return serve(PROG, options)
+    refuse(options, SERVE_OPTIONS, "goes with --serve")
+    options.format = options.format or TSV
     count = 0
     with (
-        loaded(options) as model,
+        loaded_classifier(options) as model,
         sentence_blocks(PROG, options, model, model.num_inputs) as blocks,
     ):
         names = model.predict([]).class_names  # refused here where there is no classifier

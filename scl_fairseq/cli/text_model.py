@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from scl_fairseq.cli.common import Parser, byte_bar
 from scl_fairseq.cli.task_options import add_table_options, positive, refuse
 from scl_fairseq.data.table_files import kind_of
-from scl_fairseq.inference.choices import DTYPES
+from scl_fairseq.inference.choices import DTYPES, ONNX, ONNX_FILES, TORCH
 from scl_fairseq.refusals import NotFiniteError
 from scl_fairseq.text.assets import CHECKPOINT_HELP, RULE
 from scl_fairseq.text.choices import BPES
@@ -24,10 +24,12 @@ from scl_fairseq.text.choices import BPES
 if TYPE_CHECKING:
     from scl_fairseq.data.text_tables import TableOptions
     from scl_fairseq.inference.hub import SentenceModel
+    from scl_fairseq.inference.onnx_model import OnnxModel
 
 Block = Sequence[tuple[str, ...]]
 Found = TypeVar("Found")
 
+_FILES = ", ".join(ONNX_FILES.values())
 TABLE_OPTIONS = ("sentence_columns", "columns", "quoting")
 SPLIT_HELP = (
     "of the data, as fairseq names it (test; valid where there is no test set that can be scored)"
@@ -93,11 +95,7 @@ def loaded(options: argparse.Namespace) -> Iterator[SentenceModel]:
     """The model that the options name; fairseq's log, which is all of its settings, stays quiet."""
     import scl_fairseq
 
-    _table_options(options)  # refused here, before seconds of loading
-    if options.input is not None and not options.input.exists():
-        raise FileNotFoundError(f"--input {options.input}: no such file")
-    if options.input is not None and options.input.is_dir():
-        raise IsADirectoryError(f"--input {options.input} is a folder; name a file in it")
+    _check_input(options)
     logging.disable(logging.INFO)
     try:
         with warnings.catch_warnings():
@@ -116,8 +114,38 @@ def loaded(options: argparse.Namespace) -> Iterator[SentenceModel]:
 
 
 @contextlib.contextmanager
+def loaded_classifier(options: argparse.Namespace) -> Iterator[SentenceModel | OnnxModel]:
+    """The same, or an ONNX model: what ``--backend`` says, or else what the path is for."""
+    from scl_fairseq.inference.onnx_model import is_onnx, load
+
+    backend = options.backend or (ONNX if is_onnx(options.checkpoint) else TORCH)
+    if backend == TORCH:
+        if options.checkpoint.suffix == ".onnx":
+            raise ValueError(f"--backend torch: {options.checkpoint} is a model for --backend onnx")
+        with loaded(options) as model:
+            yield model
+        return
+    _check_input(options)
+    refuse(options, ("dtype",), f"goes with --backend torch; of ONNX models name {_FILES}")
+    refuse(options, ("data_dir", "bpe"), "goes with --backend torch; ONNX models have it inside")
+    yield load(options.checkpoint, options.bpe_dir, options.device)
+
+
+def _check_input(options: argparse.Namespace) -> None:
+    """Refuse it before seconds of loading."""
+    _table_options(options)
+    if options.input is not None and not options.input.exists():
+        raise FileNotFoundError(f"--input {options.input}: no such file")
+    if options.input is not None and options.input.is_dir():
+        raise IsADirectoryError(f"--input {options.input} is a folder; name a file in it")
+
+
+@contextlib.contextmanager
 def sentence_blocks(
-    prog: str, options: argparse.Namespace, model: SentenceModel, num_inputs: int | None = None
+    prog: str,
+    options: argparse.Namespace,
+    model: SentenceModel | OnnxModel,
+    num_inputs: int | None = None,
 ) -> Iterator[Iterator[list[tuple[str, ...]]]]:
     """Blocks of sentences, with a progress bar over the bytes of the input.
 
@@ -218,11 +246,11 @@ def run_blocks(
         lines += len(block)
 
 
-def tell_truncated(prog: str, count: int, model: SentenceModel) -> None:
+def tell_truncated(prog: str, count: int, model: SentenceModel | OnnxModel) -> None:
     """Say on standard error how many examples were cut."""
     if count:
         print(
-            f"{prog}: note: {count} inputs were cut to the {model.model.max_positions()} positions "
+            f"{prog}: note: {count} inputs were cut to the {model.positions} positions "
             "of the model",
             file=sys.stderr,
         )

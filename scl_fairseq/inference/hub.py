@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +25,12 @@ from scl_fairseq.inference.evaluation import (
     tokens_for,
 )
 from scl_fairseq.inference.opening import Opened, open_checkpoint
+from scl_fairseq.inference.predictions import Predictions
 from scl_fairseq.models.mean_head import masked_mean
 from scl_fairseq.models.packed_encoder import packed
 from scl_fairseq.text.choices import has_separator
 from scl_fairseq.text.dictionary import BOS, EOS
 from scl_fairseq.text.sentences import SentenceEncoder, Sentences
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a classifier says of some examples, in their order.
-
-    Attributes:
-        labels: the most probable label of each.
-        probabilities: (N, classes), float32, on the CPU.
-        class_names: labels in the order of the columns.
-    """
-
-    labels: list[str]
-    probabilities: Tensor
-    class_names: list[str]
 
 
 class SentenceModel(RobertaHubInterface):
@@ -56,7 +41,9 @@ class SentenceModel(RobertaHubInterface):
         num_inputs: sentences of an example in training, where that is known.
         sentence_columns: what they were called, where that is known.
         embedding: the vector of a sentence that was trained, which ``embed`` gives by default.
-        truncated: examples that the last call had to cut to the model's positions.
+        trained_on: the folder of its training's data, which may be gone, where that is known.
+        positions: tokens of the longest example.
+        truncated: examples that the last call had to cut to these.
     """
 
     def __init__(self, opened: Opened):
@@ -65,6 +52,7 @@ class SentenceModel(RobertaHubInterface):
         self.num_inputs = opened.text.num_inputs
         self.sentence_columns = opened.text.sentence_columns
         self.embedding = opened.embedding
+        self.trained_on = opened.trained_on
         self.truncated = 0
         self._head, self._training = opened.head, opened.training
         settings = opened.task.cfg
@@ -72,8 +60,8 @@ class SentenceModel(RobertaHubInterface):
             init, separator = settings.init_token, settings.separator_token
         else:
             init, separator = BOS, EOS if has_separator(opened.text.bpe) else None
-        longest = opened.model.max_positions()
-        self._sentences = SentenceEncoder(opened.encoder, init, separator, longest)
+        self.positions = opened.model.max_positions()
+        self._sentences = SentenceEncoder(opened.encoder, init, separator, self.positions)
 
     def predict(
         self,

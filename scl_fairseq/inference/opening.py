@@ -47,6 +47,7 @@ class Opened:
         head: name of the classification head.
         training: whether it was trained.
         embedding: which vector of a sentence was trained.
+        trained_on: the folder of its training's data, which may be gone; None where it is not said.
     """
 
     model: nn.Module
@@ -57,6 +58,7 @@ class Opened:
     head: str
     training: HeadTraining
     embedding: str
+    trained_on: Path | None
 
 
 def open_checkpoint(
@@ -80,7 +82,9 @@ def open_checkpoint(
     with open_dict(cfg):
         cfg.bpe = fairseq_options(text.bpe, text.bpe_files)
     embedding = _embedding(model, head, state.get("extra_state"))
-    return Opened(model, cfg, task, text, encoder, head, training, embedding)
+    told = settings["task"].get("data")
+    trained_on = Path(told) if told not in (None, "???") else None
+    return Opened(model, cfg, task, text, encoder, head, training, embedding, trained_on)
 
 
 def _read(path: Path) -> dict[str, Any]:

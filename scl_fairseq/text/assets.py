@@ -45,6 +45,7 @@ DICTIONARIES = {
     EMBEDDING: (INPUT, DICTIONARY),
 }
 CHECKPOINTS = ("checkpoint_best.pt", "model.pt", "checkpoint_last.pt")
+_ONNX = ".onnx"
 # The rule in the words of --help.
 CHECKPOINT_HELP = (
     "that fairseq-train wrote, or a folder with checkpoint_best.pt, model.pt or checkpoint_last.pt"
@@ -90,14 +91,19 @@ def find_checkpoint(path: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: it is an ONNX model.
     """
     if not path.is_dir():
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such checkpoint")
+        if path.suffix == _ONNX:
+            raise ValueError(f"{path} is an ONNX model, which scl-predict alone takes")
         return path
     for name in CHECKPOINTS:
         if (path / name).is_file():
             return path / name
+    if any(path.glob("*" + _ONNX)):
+        raise ValueError(f"{path} holds ONNX models, which scl-predict alone takes")
     raise FileNotFoundError(f"{path} holds no {', '.join(CHECKPOINTS[:-1])} or {CHECKPOINTS[-1]}")
 
 

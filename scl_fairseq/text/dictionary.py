@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # every fairseq dictionary starts with these
 BOS = SPECIAL_SYMBOLS.index("<s>")
+PAD = SPECIAL_SYMBOLS.index("<pad>")
 EOS = SPECIAL_SYMBOLS.index("</s>")
 UNK = SPECIAL_SYMBOLS.index("<unk>")
 MASK = "<mask>"  # fairseq's tasks on text add it where a dictionary lacks it

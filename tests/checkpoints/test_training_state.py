@@ -183,6 +183,7 @@ def test_a_state_that_nobody_asks_for_is_ignored(tiny, finished, tmp_path):
     assert set(saved["extra_state"][training_state.KEY]) == {
         training_state.TEXT,
         training_state.HEADS,
+        training_state.SOURCE,
     }
 
 

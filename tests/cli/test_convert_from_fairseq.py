@@ -314,7 +314,8 @@ def test_a_folder_of_something_else_is_not_replaced(run, arguments, tmp_path, ca
         (["--pooling", "mean"], "--pooling needs --to"),
         (["--data-dir", "data"], "--data-dir needs --to"),
         (["--to", "huggingface", "--normalize"], "--normalize needs --to sentence-transformers"),
-        (["--to", "onnx"], "invalid choice"),
+        (["--to", "onnx", "--pooling", "mean"], "--pooling needs --to sentence-transformers"),
+        (["--to", "tensorflow"], "invalid choice"),
     ],
 )
 def test_options_that_have_no_use_are_refused(options, message, capsys):
