@@ -54,7 +54,7 @@ ARROWS = {
         *BASE,
     },
     "plugin": {"criterions", "optim", "tasks", "text", "checkpoints"},
-    "__init__": {"plugin", "prerequisites", "inference"},
+    "__init__": {"plugin", "prerequisites", "inference", "training"},
 }
 MAY_IMPORT_FAIRSEQ = {
     "criterions",
@@ -67,6 +67,7 @@ MAY_IMPORT_FAIRSEQ = {
     "text",
     "data",
     "experiments",
+    "training",
 }
 
 

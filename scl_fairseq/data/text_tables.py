@@ -73,7 +73,7 @@ def open_texts(
                 ".tsv, .csv or .jsonl"
             )
         return None
-    headers = [list(options.columns)] if options.columns else _headers(path, kind)
+    headers = [list(options.columns)] if options.columns else headers_of(path, kind)
     names = options.sentence_columns or _choose(headers, recorded, num_inputs or usual_inputs)
     if not names and kind == TSV and not is_told:
         return None
@@ -101,7 +101,7 @@ def read_texts(
         yield records.sentences
 
 
-def _headers(path: Path, kind: str) -> list[list[str]]:
+def headers_of(path: Path, kind: str) -> list[list[str]]:
     """The names in the first line, in each way in which it may be read."""
     with open_bytes(path) as file:
         head = file.readline() if kind == JSONL else file.read(LONGEST_HEADER)
@@ -112,8 +112,21 @@ def _headers(path: Path, kind: str) -> list[list[str]]:
     if kind == JSONL:
         return [list(read_object(path, 1, decoded(path, 1, head)))]
     if kind == CSV:
-        return [first_record(path, head, Dialect(mark, QUOTED))[0] for mark in DELIMITERS]
+        return _csv_headers(path, head)
     return [[name.strip('"') for name in first_record(path, head, TABS)[0]]]
+
+
+def _csv_headers(path: Path, head: bytes) -> list[list[str]]:
+    """By each delimiter with which the first line is well-formed."""
+    found, refused = [], None
+    for mark in DELIMITERS:
+        try:
+            found.append(first_record(path, head, Dialect(mark, QUOTED))[0])
+        except ValueError as error:  # a field in quotes goes on behind them
+            refused = refused or error
+    if not found and refused is not None:
+        raise refused
+    return found
 
 
 def _choose(
