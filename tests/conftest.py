@@ -14,6 +14,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+# Before Triton is, which torch._dynamo imports: its own functions too are interpreted or not.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 from tests import runs
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import re
@@ -12,11 +13,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOGGED = ("loss", "scl_loss", "accuracy", "loss_scale", "ups", "wps")
-# Starts processes that have not yet touched the GPU: a process that has cannot be forked.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["fairseq_cli.train", "scl_fairseq"])
 HYDRA = threading.Lock()  # there is one in a process
 
 
@@ -55,7 +54,7 @@ def train(words: Sequence[object], log: Path, timeout: float) -> Outcome:
     """Run one to its end."""
     arguments = list(map(str, words))
     started = time.time()
-    process = SERVER.Process(target=_train, args=(arguments, str(log)))
+    process = _server().Process(target=_train, args=(arguments, str(log)))
     process.start()
     process.join(max(1, timeout))
     code: int | str = "timeout"
@@ -66,6 +65,14 @@ def train(words: Sequence[object], log: Path, timeout: float) -> Outcome:
         code = process.exitcode
     text = log.read_text("utf-8", errors="replace") if log.is_file() else ""
     return Outcome(code, text, round(time.time() - started, 1))
+
+
+@functools.cache
+def _server() -> Any:
+    """Starts processes that have not yet touched the GPU: one that has cannot be forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fairseq_cli.train", "scl_fairseq"])  # of all in this process
+    return context
 
 
 def free_port() -> int:

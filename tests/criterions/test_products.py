@@ -50,7 +50,7 @@ def test_a_kernel_that_cannot_run_is_refused_before_training(tiny, tmp_path, mon
     monkeypatch.setitem(runs.ENVIRONMENT, "TRITON_INTERPRET", "0")
     monkeypatch.setattr(choice, "is_interpreted", lambda: False)
     command = runs.command(tiny, tmp_path / "save", "--scl-kernel", "triton")
-    done = runs.train(command, check=False)
+    done = runs.train(command, check=False, cwd=runs.ROOT)  # not forked: of that environment
     assert done.returncode != 0
     assert "--scl-kernel triton needs a GPU and the package triton" in done.stdout
     assert not list(tmp_path.glob("save/*.pt"))
