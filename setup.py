@@ -73,6 +73,7 @@ setup(
             "scl-report = scl_fairseq.cli.report:main",
             "scl-sample = scl_fairseq.cli.sample:main",
             "scl-sweep = scl_fairseq.cli.sweep:main",
+            "scl-train = scl_fairseq.cli.train:main",
         ]
     },
 )

@@ -68,7 +68,7 @@ def add_custom_options(parser: Parser, title: str) -> None:
     add_table_options(custom)
     custom.add_argument(
         "--dev-share",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="where there is no dev, draw this part of train as dev, e.g. 0.2; it follows the "
         "labels' distribution, and --seed",
@@ -131,7 +131,7 @@ def refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {why}")
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     try:
         share = float(text)
     except ValueError:

@@ -73,7 +73,7 @@ def open_texts(
                 ".tsv, .csv or .jsonl"
             )
         return None
-    headers = [list(options.columns)] if options.columns else _headers(path, kind)
+    headers = [list(options.columns)] if options.columns else headers_of(path, kind)
     names = options.sentence_columns or _choose(headers, recorded, num_inputs or usual_inputs)
     if not names and kind == TSV and not is_told:
         return None
@@ -101,7 +101,7 @@ def read_texts(
         yield records.sentences
 
 
-def _headers(path: Path, kind: str) -> list[list[str]]:
+def headers_of(path: Path, kind: str) -> list[list[str]]:
     """The names in the first line, in each way in which it may be read."""
     with open_bytes(path) as file:
         head = file.readline() if kind == JSONL else file.read(LONGEST_HEADER)

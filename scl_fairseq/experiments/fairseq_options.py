@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import logging
@@ -33,12 +34,12 @@ def check_options(
     Raises:
         OptionError: it would refuse one; so is one that takes a value and is switched off.
     """
-    refused = _refusal(arguments_of(options))
+    refused = refusal(arguments_of(options))
     if refused is not None:
         raise _first_refused(options, arguments_of) or ValueError(refused)
     for key in (key for key, value in options.items() if value is False):
         # Off is left out, which would be fairseq's default.
-        if "expected" in (_refusal(arguments_of({**options, key: True})) or ""):
+        if "expected" in (refusal(arguments_of({**options, key: True})) or ""):
             raise OptionError(key, False, "it takes a value")
 
 
@@ -49,7 +50,7 @@ def _first_refused(
     tried: dict[str, Value] = {}
     for key in _choices_first(list(options)):
         tried[key] = options[key]
-        refused = _refusal(arguments_of(tried))
+        refused = refusal(arguments_of(tried))
         if refused is not None:
             return OptionError(key, options[key], refused)
     return None
@@ -59,8 +60,25 @@ def _choices_first(keys: Sequence[str]) -> list[str]:
     return sorted(keys, key=[*CHOICES, *(key for key in keys if key not in CHOICES)].index)
 
 
-def _refusal(arguments: Sequence[str]) -> str | None:
+def known_options(arguments: Sequence[str]) -> set[str]:
+    """Every option that ``fairseq-train`` has for the choices of a command line, with its dashes.
+
+    Empty where fairseq refuses the line.
+    """
+    from fairseq import options
+
+    parser = options.get_training_parser()
+    return set() if _parse(parser, arguments) else set(parser._option_string_actions)
+
+
+def refusal(arguments: Sequence[str]) -> str | None:
     """Why fairseq's parser refuses a command line, in one line; None where it does not."""
+    from fairseq import options
+
+    return _parse(options.get_training_parser(), arguments)
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> str | None:
     from fairseq import options
 
     said = io.StringIO()
@@ -68,7 +86,7 @@ def _refusal(arguments: Sequence[str]) -> str | None:
     logging.disable(logging.INFO)  # fairseq announces what it imports
     try:
         with contextlib.redirect_stderr(said):
-            options.parse_args_and_arch(options.get_training_parser(), list(arguments))
+            options.parse_args_and_arch(parser, list(arguments))
     except SystemExit:
         message = said.getvalue().strip().splitlines()[-1:]
         return one_line(message[0].partition("error: ")[2]) if message else "refused"

@@ -63,8 +63,12 @@ def _repaired(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder against other sweeps of this machine; a kill lets go of it.
+def exclusive(folder: Path, by: str = "another scl-sweep") -> Iterator[None]:
+    """Hold a folder against other processes of this machine; a kill lets go of it.
+
+    Args:
+        folder: is there.
+        by: who would hold it, for the message.
 
     Raises:
         ValueError: another process holds it.
@@ -74,7 +78,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{folder} is in use by another scl-sweep") from None
+            raise ValueError(f"{folder} is in use by {by}") from None
         except OSError as error:  # some network file systems have no locks
             raise ValueError(f"{folder} cannot be locked: {error}") from None
         yield

@@ -94,6 +94,12 @@ RECIPES = (
 )
 
 
-def recipe_for(num_examples: int) -> Recipe:
-    """The recipe for a number of training examples."""
+def recipe_for(num_examples: int, num_classes: int = 2, num_sentences: int = 1) -> Recipe:
+    """The recipe for a training set.
+
+    Args:
+        num_examples: of it.
+        num_classes: that are told apart; without effect as yet.
+        num_sentences: texts of an example, 1 or 2; without effect as yet.
+    """
     return next(recipe for recipe in RECIPES if num_examples <= recipe.most)
