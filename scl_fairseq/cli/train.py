@@ -112,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from scl_fairseq.training.train import Job, plan_only, train
 
     wanted = Wanted(options.loss, options.seed, threads, _on_cpu(options), tuple(further))
-    job = Job(inputs, wanted, out, options.encoder, options.max_length)
+    job = Job(
+        inputs, wanted, out, options.encoder, options.max_length, folds=options.folds
+    )
     with Display() as display:
         watch = display.watch(further)
         if options.dry_run:
@@ -147,6 +149,10 @@ def _report(options: argparse.Namespace, job: Job, trained: Trained) -> None:
         print("there is no labelled test set: these are scores on dev, by which the epoch was "
               "chosen, so that they are a little too high\n")  # fmt: skip
     print(scores["table"])
+    if "folds_summary" in trained.record:
+        from scl_fairseq.training.folds import told
+
+        print(told(trained.record["folds_summary"]) + "\n")
     folder = shlex.quote(str(options.out))
     print("to go on:")
     print(f"  scl-predict {folder} --input new.csv --format jsonl    (the column of train)")

@@ -53,9 +53,18 @@ class TrainingEncoder:
     about: str
 
     def bpe_options(self, folder: Path) -> dict[str, str]:
-        """fairseq's options for the encoding's files in a folder, which its hub asks for."""
-        found = fairseq_options(self.bpe, find_files(self.bpe, folder))
-        return {"bpe": found.pop("_name"), **{k.replace("_", "-"): v for k, v in found.items()}}
+        """fairseq's options for the encoding's files, which its hub asks for.
+
+        Args:
+            folder: where copies of them are, or will be, by the names that this package gives them.
+        """
+        files = find_files(self.bpe, self.bpe_dir)
+        found = fairseq_options(self.bpe, files)
+        name_of = {str(path): name for name, path in files.items()}
+        return {
+            "bpe": found.pop("_name"),
+            **{key.replace("_", "-"): str(folder / name_of[path]) for key, path in found.items()},
+        }
 
 
 def cache_folder() -> Path:

@@ -145,7 +145,7 @@ def _of_glue(path: Path, name: str, dev_share: float | None) -> Inputs:
 
 
 def _own(path: Path, settings: TableSettings, dev_share: float | None) -> Inputs:
-    files = _files(path)
+    files = table_files(path)
     _check_named(settings, files[TRAIN])
     train = scan(settings, files[TRAIN], TRAIN)
     where = str(files[TRAIN])
@@ -177,7 +177,7 @@ def _own(path: Path, settings: TableSettings, dev_share: float | None) -> Inputs
     )
 
 
-def _files(path: Path) -> dict[str, Path]:
+def table_files(path: Path) -> dict[str, Path]:
     """The tables of one's own by split."""
     if path.is_file():
         if kind_of(path) is None:

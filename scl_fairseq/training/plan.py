@@ -105,14 +105,17 @@ class Wanted:
     further: tuple[str, ...] = ()
 
 
-def make_plan(data: BinarizedData, encoder: TrainingEncoder, wanted: Wanted, out: Path) -> Plan:
+def make_plan(
+    data: BinarizedData, encoder: TrainingEncoder, wanted: Wanted, out: Path, bpe_dir: Path
+) -> Plan:
     """Plan a training.
 
     Args:
-        data: binarised, at its place.
+        data: binarised.
         encoder: what it starts from.
         wanted: by the user.
         out: where it saves; absolute.
+        bpe_dir: copies of the files of the encoding.
 
     Raises:
         ValueError: an option contradicts data or weights, or fairseq refuses it.
@@ -125,7 +128,7 @@ def make_plan(data: BinarizedData, encoder: TrainingEncoder, wanted: Wanted, out
     further = FurtherOptions(wanted.further)
     further.check_device(wanted.on_cpu)
     recipe = _recipe(data, encoder, wanted.loss)
-    common = {**_from_data(data, encoder, out), "seed": wanted.seed, "cpu": wanted.on_cpu}
+    common = {**_from_data(data, encoder), **encoder.bpe_options(bpe_dir), "seed": wanted.seed, "cpu": wanted.on_cpu}
     if wanted.loss in (CE, CE_SCL):
         options = {**common, **recipe, ENCODER_OPTION: str(encoder.path), "save-dir": str(out)}
         stages = (_stage(data, encoder, {**options, **FIXED, **_best_only()}, further, wanted),)
@@ -145,16 +148,14 @@ def _recipe(data: BinarizedData, encoder: TrainingEncoder, loss: str) -> dict[st
     )
 
 
-def _from_data(data: BinarizedData, encoder: TrainingEncoder, out: Path) -> dict[str, Value]:
+def _from_data(data: BinarizedData, encoder: TrainingEncoder) -> dict[str, Value]:
     is_separated = data.num_inputs == 2 and has_separator(encoder.bpe)
-    files = data.folder / "bpe"
     return {
         "user-dir": str(Path(scl_fairseq.__file__).absolute().parent),
         "task": "sentence_prediction",
         "num-classes": len(data.labels),
         "separator-token": EOS if is_separated else None,
         **DEFAULTS,
-        **encoder.bpe_options(files if files.is_dir() else encoder.bpe_dir),
     }
 
 

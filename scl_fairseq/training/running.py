@@ -28,7 +28,7 @@ from fairseq_cli import train as fairseq_train
 from scl_fairseq.refusals import one_line
 
 LAST = "checkpoint_last.pt"
-SAVE_SECONDS = 20.0
+SAVE_SECONDS = 20.0  # at least, between two saves of the state
 SHARE_OF_SAVING = 0.05  # of the time, at most, where a checkpoint is large
 
 
@@ -64,7 +64,6 @@ def run(
     threads: int,
     on_progress: OnProgress = lambda progress: None,
     log: Path | None = None,
-    save_seconds: float = SAVE_SECONDS,
 ) -> None:
     """Train to the end, from where an interrupted call of the same arguments was.
 
@@ -74,12 +73,11 @@ def run(
         threads: that it computes with.
         on_progress: is told of updates and validations.
         log: a file to which fairseq's log is added; None: it is not kept.
-        save_seconds: at least between two saves of the state.
 
     Raises:
         TrainingError: it has diverged, memory or disk is full, or an option does not fit.
     """
-    followed = _Followed(total, on_progress, save_seconds)
+    followed = _Followed(total, on_progress)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -130,11 +128,12 @@ def _clean_up(followed: _Followed) -> None:
 class _Followed:
     """What is seen of a training from outside."""
 
-    def __init__(self, total: int | None, on_progress: OnProgress, save_seconds: float):
+    def __init__(self, total: int | None, on_progress: OnProgress):
         self.trainer: Any = None
         self.save_dir: Path | None = None
         self._total, self._on_progress = total, on_progress
-        self._least, self._wait = save_seconds, save_seconds
+        self._wait = SAVE_SECONDS
+        self._epoch = 0
         self._saved = self._started = time.monotonic()
         self._first_updates: int | None = None
 
@@ -190,7 +189,7 @@ class _Followed:
             checkpoint.no_save_optimizer_state = before
         new.replace(self.save_dir / LAST)
         self._saved = time.monotonic()
-        self._wait = max(self._least, (self._saved - started) / SHARE_OF_SAVING)
+        self._wait = max(SAVE_SECONDS, (self._saved - started) / SHARE_OF_SAVING)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from scl_fairseq.data.encode import Settings
 from scl_fairseq.data.file_report import told_repeated
 from scl_fairseq.data.preprocess import Report
 from scl_fairseq.experiments.settings import FIRST_STAGE
-from scl_fairseq.training import encoders
+from scl_fairseq.text.bpe_files import BPE_DIR
+from scl_fairseq.training import encoders, folds
 from scl_fairseq.training.inputs import Inputs, check_dictionary, open_prepared
 from scl_fairseq.training.plan import Plan, Wanted, make_plan
 from scl_fairseq.training.result import (
@@ -42,6 +43,7 @@ class Job:
         encoder: as ``encoders.find`` takes it.
         max_length: positions to which texts are cut; None: those of the encoder.
         workers: processes that prepare the data.
+        folds: of a cross-validation besides.
     """
 
     inputs: Inputs
@@ -50,6 +52,7 @@ class Job:
     encoder: str
     max_length: int | None = None
     workers: int = 1
+    folds: int | None = None
 
 
 @dataclass
@@ -95,26 +98,51 @@ def train(job: Job, watch: Watch) -> Trained:
     Raises:
         ValueError, OSError: the job is not possible; what was there is as it was.
     """
+    if job.folds:
+        folds.check(job.inputs, job.folds)
     encoder = encoders.find(job.encoder, watch.note)
     with held(job.out):
         record = read_record(job.out)
         _check_same_data(job, record)
         data = _prepared(job, encoder, job.out / DATA, watch, is_again=bool(record))
-        plan = make_plan(data, encoder, job.wanted, job.out)
+        plan = _plan(job, data, encoder)
         asked = _asked(job, plan, data)
         if record:
             _check_same(job.out, record, asked)
         watch.planned(plan, encoder, data)
-        if record.get("scores"):
-            return Trained(job.out, data, record["scores"]["split"], record, was_there=True)
+        if job.folds and record.get("folds_wanted") != job.folds:
+            for name in ("folds", "folds_summary"):
+                record.pop(name, None)
+        was_there = bool(record.get("scores")) and (not job.folds or "folds_summary" in record)
         if not record:
             check_room(job.out, encoder.path.stat().st_size * COPIES)
             record = {**asked, "stages_done": 0, "scores": None}
             write_record(job.out, record)
-        _run_stages(job, plan, record, watch)
-        record["scores"] = _scores(job, data)
+        if not record["scores"]:
+            _run_stages(job, plan, record, watch)
+            record["scores"] = _scores(job, data)
+            write_record(job.out, record)
+        if job.folds and not was_there:
+            record["folds_summary"] = _cross_validate(job, record, watch)
+            write_record(job.out, record)
+    return Trained(job.out, data, record["scores"]["split"], record, was_there)
+
+
+def _cross_validate(job: Job, record: dict[str, Any], watch: Watch) -> dict[str, Any]:
+    def train_and_score(fold: int, inputs: Inputs, out: Path) -> dict[str, Any]:
+        watch.note(f"fold {fold + 1} of {job.folds}")
+        own = replace(job, inputs=inputs, out=out, folds=None)
+        return train(own, Watch(progress=watch.progress)).record["scores"]
+
+    def on_fold(scores: list[Any]) -> None:
+        record["folds"] = scores
         write_record(job.out, record)
-    return Trained(job.out, data, record["scores"]["split"], record)
+
+    record["folds_wanted"] = job.folds
+    return folds.cross_validate(
+        job.inputs, job.folds or 0, job.wanted.seed, job.out, record.get("folds", []),
+        train_and_score, on_fold,
+    )  # fmt: skip
 
 
 def plan_only(job: Job, watch: Watch, scratch: Path) -> None:
@@ -123,13 +151,20 @@ def plan_only(job: Job, watch: Watch, scratch: Path) -> None:
     Raises:
         ValueError, OSError: as of ``train``.
     """
-    from dataclasses import replace
-
+    if job.folds:
+        folds.check(job.inputs, job.folds)
     encoder = encoders.find(job.encoder, watch.note)
     data = _prepared(job, encoder, scratch / DATA, watch, is_again=False)
     if job.inputs.task is not None:
         data = replace(data, folder=job.out / DATA)
-    watch.planned(make_plan(data, encoder, job.wanted, job.out), encoder, data)
+    watch.planned(_plan(job, data, encoder), encoder, data)
+
+
+def _plan(job: Job, data: BinarizedData, encoder: encoders.TrainingEncoder) -> Plan:
+    copies = data.folder / BPE_DIR
+    is_there = job.inputs.task is not None or copies.is_dir()
+    bpe_dir = copies if is_there else encoder.bpe_dir
+    return make_plan(data, encoder, job.wanted, job.out, bpe_dir)
 
 
 def _prepared(
