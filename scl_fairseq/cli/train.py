@@ -112,9 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from scl_fairseq.training.train import Job, plan_only, train
 
     wanted = Wanted(options.loss, options.seed, threads, _on_cpu(options), tuple(further))
-    job = Job(
-        inputs, wanted, out, options.encoder, options.max_length, folds=options.folds
-    )
+    job = Job(inputs, wanted, out, options.encoder, options.max_length, folds=options.folds)
     with Display() as display:
         watch = display.watch(further)
         if options.dry_run:

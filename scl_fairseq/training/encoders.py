@@ -53,7 +53,7 @@ class TrainingEncoder:
     about: str
 
     def bpe_options(self, folder: Path) -> dict[str, str]:
-        """fairseq's options for the encoding's files, which its hub asks for.
+        """Fairseq's options for the encoding's files, which its hub asks for.
 
         Args:
             folder: where copies of them are, or will be, by the names that this package gives them.
@@ -108,7 +108,7 @@ def find(name: str, tell: Tell = lambda text: None) -> TrainingEncoder:
 
 
 def _converted(source: Path, tell: Tell, sha256: str | None = None) -> Path:
-    """fairseq's form of a folder, from the cache where an earlier call has left it there."""
+    """Fairseq's form of a folder, from the cache where an earlier call has left it there."""
     from scl_fairseq.checkpoints.loading import is_whole
 
     folder = cache_folder() / "encoders" / _key(source)
@@ -117,11 +117,13 @@ def _converted(source: Path, tell: Tell, sha256: str | None = None) -> Path:
         return path
     tell(f"converting {source} (once; kept in {folder})")
     try:
-        convert(source, folder, expected_sha256=sha256)
-    except PermissionError as error:
-        raise PermissionError(
-            f"{error}: the cache cannot be written; {CACHE_VARIABLE} names another folder"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.utime(folder.parent)
+    except OSError as error:
+        raise OSError(
+            f"the cache cannot be written ({error}); {CACHE_VARIABLE} names another folder"
         ) from None
+    convert(source, folder, expected_sha256=sha256)
     return path
 
 

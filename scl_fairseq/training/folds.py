@@ -81,7 +81,9 @@ def cross_validate(
     scores = list(done)
     for fold in range(len(scores), folds):
         folder = out / FOLDS / str(fold)
-        _write(folder, "train", [row for row, own in zip(rows, fold_of, strict=True) if own != fold])
+        _write(
+            folder, "train", [row for row, own in zip(rows, fold_of, strict=True) if own != fold]
+        )
         _write(folder, "test", [row for row, own in zip(rows, fold_of, strict=True) if own == fold])
         text = _names(inputs.num_inputs)
         part = look_at(folder / "tables", text, LABEL, dev_share=inputs.dev_share)

@@ -128,7 +128,12 @@ def make_plan(
     further = FurtherOptions(wanted.further)
     further.check_device(wanted.on_cpu)
     recipe = _recipe(data, encoder, wanted.loss)
-    common = {**_from_data(data, encoder), **encoder.bpe_options(bpe_dir), "seed": wanted.seed, "cpu": wanted.on_cpu}
+    common = {
+        **_from_data(data, encoder),
+        **encoder.bpe_options(bpe_dir),
+        "seed": wanted.seed,
+        "cpu": wanted.on_cpu,
+    }
     if wanted.loss in (CE, CE_SCL):
         options = {**common, **recipe, ENCODER_OPTION: str(encoder.path), "save-dir": str(out)}
         stages = (_stage(data, encoder, {**options, **FIXED, **_best_only()}, further, wanted),)

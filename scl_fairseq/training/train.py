@@ -104,6 +104,8 @@ def train(job: Job, watch: Watch) -> Trained:
     with held(job.out):
         record = read_record(job.out)
         _check_same_data(job, record)
+        if not record:
+            check_room(job.out, encoder.path.stat().st_size * COPIES)
         data = _prepared(job, encoder, job.out / DATA, watch, is_again=bool(record))
         plan = _plan(job, data, encoder)
         asked = _asked(job, plan, data)
@@ -115,7 +117,6 @@ def train(job: Job, watch: Watch) -> Trained:
                 record.pop(name, None)
         was_there = bool(record.get("scores")) and (not job.folds or "folds_summary" in record)
         if not record:
-            check_room(job.out, encoder.path.stat().st_size * COPIES)
             record = {**asked, "stages_done": 0, "scores": None}
             write_record(job.out, record)
         if not record["scores"]:

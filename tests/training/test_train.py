@@ -71,7 +71,9 @@ def test_the_printed_line_gives_the_same_weights_from_another_folder(model, tmp_
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     subprocess.run(again, shell=True, cwd=tmp_path, env=environment, check=True,
                    capture_output=True)  # fmt: skip
-    runs.assert_same_weights(model.out / "checkpoint_best.pt", tmp_path / "again/checkpoint_best.pt")
+    runs.assert_same_weights(
+        model.out / "checkpoint_best.pt", tmp_path / "again/checkpoint_best.pt"
+    )
 
 
 @pytest.mark.parametrize(("do", "code"), [(KILL, -9), (CTRL_C, 130)])
