@@ -31,6 +31,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """Where encoders are converted to: not in the home of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["SCL_FAIRSEQ_CACHE"] = str(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's top folder."""

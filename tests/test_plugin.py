@@ -51,7 +51,7 @@ ARROWS = {
         *BASE,
     },
     "plugin": {"criterions", "optim", "tasks", "text", "checkpoints"},
-    "__init__": {"plugin", "inference"},
+    "__init__": {"plugin", "inference", "training"},
 }
 MAY_IMPORT_FAIRSEQ = {
     "criterions",
@@ -64,6 +64,7 @@ MAY_IMPORT_FAIRSEQ = {
     "text",
     "data",
     "experiments",
+    "training",
 }
 
 

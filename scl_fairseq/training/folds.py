@@ -81,10 +81,11 @@ def cross_validate(
     scores = list(done)
     for fold in range(len(scores), folds):
         folder = out / FOLDS / str(fold)
-        _write(
-            folder, "train", [row for row, own in zip(rows, fold_of, strict=True) if own != fold]
-        )
-        _write(folder, "test", [row for row, own in zip(rows, fold_of, strict=True) if own == fold])
+        own, others = [], []
+        for row, at in zip(rows, fold_of, strict=True):
+            (own if at == fold else others).append(row)
+        _write(folder, "train", others)
+        _write(folder, "test", own)
         text = _names(inputs.num_inputs)
         part = look_at(folder / "tables", text, LABEL, dev_share=inputs.dev_share)
         scores.append(dict(train_and_score(fold, part, folder / "model")))

@@ -11,8 +11,13 @@ _ADAM = ("fused_adamw", "adam")
 _OF_ADAM = ("adam-betas", "adam-eps")
 _OF_GPU = ("fp16", "bf16", "amp", "memory-efficient-fp16", "memory-efficient-bf16", "tpu")
 # Other names that fairseq gives its options.
-_SAME = {"max-sentences": "batch-size", "max-sentences-valid": "batch-size-valid", "wd": "weight-decay",
-         "learning-rate": "lr", "a": "arch"}  # fmt: skip
+_SAME = {
+    "max-sentences": "batch-size",
+    "max-sentences-valid": "batch-size-valid",
+    "wd": "weight-decay",
+    "learning-rate": "lr",
+    "a": "arch",
+}
 # With these the number of updates is not known before.
 _UNCOUNTABLE = ("max-tokens", "skip-remainder-batch", "required-seq-len-multiple")
 _OF_SCHEDULE = ("total-num-update", "warmup-updates")
@@ -141,12 +146,12 @@ class FurtherOptions:
         epochs = _number(options.get("max-epoch"))
         for name in ("validate-interval", "save-interval"):
             every = _number(options.get(name) or 1)
-            if name in self.values and isinstance(epochs, int) and isinstance(every, int):
-                if every < 1 or epochs % every:
-                    raise ValueError(
-                        f"--{name} {every}: the last of {epochs} epochs would not be validated and "
-                        "saved; give a divisor of it"
-                    )
+            are_whole = isinstance(epochs, int) and isinstance(every, int)
+            if name in self.values and are_whole and (every < 1 or epochs % every):
+                raise ValueError(
+                    f"--{name} {every}: the last of {epochs} epochs would not be validated and "
+                    "saved; give a divisor of it"
+                )
 
     def _updates(self, options: Mapping[str, Value], num_examples: int) -> int | None:
         if any(name in options for name in _UNCOUNTABLE):

@@ -78,10 +78,12 @@ def look_at(
 
     Args:
         path: a table, a folder of train, dev and test, of GLUE's files, or of binarised data.
-        text, label: columns of one's own tables.
+        text: names of the one or two columns of texts, of one's own tables.
+        label: name of the column of labels.
         task: of GLUE.
         dev_share: part of train that becomes dev where there is none.
-        columns, quoting: see ``TableSettings``.
+        columns: see ``TableSettings``.
+        quoting: see ``TableSettings``.
 
     Raises:
         ValueError, OSError: it is not what a classifier can be trained on.
