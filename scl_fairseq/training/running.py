@@ -11,6 +11,7 @@ import contextlib
 import gc
 import io
 import logging
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +24,22 @@ from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics, progress_bar
-from fairseq_cli import train as fairseq_train
 
 from scl_fairseq.refusals import one_line
+
+_handlers, _level = list(logging.root.handlers), logging.root.level
+from fairseq_cli import train as fairseq_train  # noqa: E402
+
+# Importing it has put a handler there, which would print fairseq's log ever after.
+logging.root.handlers[:] = _handlers
+logging.root.setLevel(_level)
 
 LAST = "checkpoint_last.pt"
 SAVE_SECONDS = 20.0  # at least, between two saves of the state
 SHARE_OF_SAVING = 0.05  # of the time, at most, where a checkpoint is large
+
+
+_ONE_AT_A_TIME = threading.RLock()  # a training puts its functions in fairseq's places
 
 
 class TrainingError(ValueError):
@@ -77,7 +87,11 @@ def run(
     Raises:
         TrainingError: it has diverged, memory or disk is full, or an option does not fit.
     """
-    followed = _Followed(total, on_progress)
+    with _ONE_AT_A_TIME:
+        _run(arguments, _Followed(total, on_progress), threads, log)
+
+
+def _run(arguments: Sequence[str], followed: _Followed, threads: int, log: Path | None) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

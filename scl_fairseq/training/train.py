@@ -44,6 +44,7 @@ class Job:
         max_length: positions to which texts are cut; None: those of the encoder.
         workers: processes that prepare the data.
         folds: of a cross-validation besides.
+        evaluates: scores the best weights in the end.
     """
 
     inputs: Inputs
@@ -53,6 +54,7 @@ class Job:
     max_length: int | None = None
     workers: int = 1
     folds: int | None = None
+    evaluates: bool = True
 
 
 @dataclass
@@ -79,15 +81,12 @@ class Trained:
     Attributes:
         out: its folder.
         data: that it was trained on.
-        split: that it was evaluated on: test, or valid where there is no test set.
-        evaluation: the scores.
-        record: of ``train.json``.
+        record: of ``train.json``, with the scores.
         was_there: an earlier call had finished it.
     """
 
     out: Path
     data: BinarizedData
-    split: str
     record: dict[str, Any] = field(repr=False)
     was_there: bool = False
 
@@ -121,12 +120,12 @@ def train(job: Job, watch: Watch) -> Trained:
             write_record(job.out, record)
         if not record["scores"]:
             _run_stages(job, plan, record, watch)
-            record["scores"] = _scores(job, data)
+            record["scores"] = _scores(job, data) if job.evaluates else {}
             write_record(job.out, record)
         if job.folds and not was_there:
             record["folds_summary"] = _cross_validate(job, record, watch)
             write_record(job.out, record)
-    return Trained(job.out, data, record["scores"]["split"], record, was_there)
+    return Trained(job.out, data, record, was_there)
 
 
 def _cross_validate(job: Job, record: dict[str, Any], watch: Watch) -> dict[str, Any]:
