@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,13 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from scl_fairseq.files import read_json, replaced_folder
 from scl_fairseq.training import examples
 from scl_fairseq.training.choices import CE_SCL, DEV_SHARE, EMBEDDED, LOSSES
+from scl_fairseq.training.packing import ABOUT, packed, quiet, unpack
 
 if TYPE_CHECKING:
     from scl_fairseq.inference.hub import SentenceModel
     from scl_fairseq.training.running import Progress
 
-ABOUT = "classifier.json"
-_NOT_OF_MODEL = ("data", "train.json", "train.log", ".lock")
 _JSON_KINDS = (str, int, float, bool)
 
 
@@ -130,7 +127,8 @@ class SCLClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """(N,), the most probable label of each text, as it came in ``fit``."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(N, C), the probability of each class, in the order of ``classes_``."""
@@ -176,7 +174,7 @@ class SCLClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             "recipe": self.recipe_,
         }
         with replaced_folder(Path(folder), lambda place: (place / ABOUT).is_file()) as target:
-            _unpack(self._files, target)
+            unpack(self._files, target)
             text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
             (target / ABOUT).write_text(f"{text}\n", encoding="utf-8")
 
@@ -189,10 +187,11 @@ class SCLClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         folder = Path(folder)
         about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
-        found = cls(**about.get("parameters", {}))
+        parameters = about.get("parameters", {})
+        found = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
         if device is not None:
             found.device = device
-        found._files = _packed(folder)
+        found._files = packed(folder)
         model = found._load(folder)
         labels = about.get("classes", model.labels)
         found.classes_ = np.array(labels, dtype=np.dtype(about.get("dtype", "O")))
@@ -242,7 +241,7 @@ class SCLClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             for callback in self.callbacks:
                 callback(progress)
 
-        with tempfile.TemporaryDirectory(prefix="scl-classifier-") as scratch:
+        with quiet(), tempfile.TemporaryDirectory(prefix="scl-classifier-") as scratch:
             source, out = Path(scratch) / "tables", Path(scratch) / "model"
             examples.write_rows(source / "train.jsonl", rows, [names[i] for i in indices])
             if dev is not None:
@@ -258,7 +257,7 @@ class SCLClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
             job = Job(inputs, wanted, out, str(self.encoder), self.max_length, evaluates=False)
             trained = train(job, Watch(progress=tell))
-            self._files = _packed(out)
+            self._files = packed(out)
             self._model = self._load(out)
         self.recipe_ = dict(trained.record["recipe"])
         self.n_features_out_ = _width(self._model)
@@ -289,14 +288,14 @@ class SCLClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         if getattr(self, "_model", None) is None:
             with tempfile.TemporaryDirectory(prefix="scl-classifier-") as scratch:
-                _unpack(self._files, Path(scratch))
+                unpack(self._files, Path(scratch))
                 self._model = self._load(Path(scratch))
         return self._model
 
     def _load(self, folder: Path) -> SentenceModel:
         import scl_fairseq
 
-        with _quiet():
+        with quiet():
             return scl_fairseq.load(folder, device="cpu" if self._on_cpu() else "cuda")
 
 
@@ -312,34 +311,3 @@ def _check_counts(indices: Sequence[int], classes: np.ndarray) -> None:
 
 def _width(model: SentenceModel) -> int:
     return model.embed([("a",) * (model.num_inputs or 1)]).shape[1]
-
-
-def _packed(folder: Path) -> dict[str, bytes]:
-    """The files of a model, by name."""
-    from scl_fairseq.text.assets import find_checkpoint
-
-    checkpoint = find_checkpoint(folder)
-    found = {checkpoint.name: checkpoint.read_bytes()}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and path.suffix != ".pt" and name.parts[0] not in _NOT_OF_MODEL:
-            found[name.as_posix()] = path.read_bytes()
-    found.pop(ABOUT, None)
-    return found
-
-
-def _unpack(files: dict[str, bytes], folder: Path) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Fairseq logs all of a model's configuration."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)

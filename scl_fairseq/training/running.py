@@ -24,15 +24,9 @@ from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics, progress_bar
+from fairseq_cli import train as fairseq_train
 
 from scl_fairseq.refusals import one_line
-
-_handlers, _level = list(logging.root.handlers), logging.root.level
-from fairseq_cli import train as fairseq_train  # noqa: E402
-
-# Importing it has put a handler there, which would print fairseq's log ever after.
-logging.root.handlers[:] = _handlers
-logging.root.setLevel(_level)
 
 LAST = "checkpoint_last.pt"
 SAVE_SECONDS = 20.0  # at least, between two saves of the state
