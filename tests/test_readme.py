@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.commands import scl_train, write_csv
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -137,8 +139,53 @@ def test_the_loss_example_runs():
     assert scope["loss"] > 0
 
 
+def test_the_first_run_of_a_newcomer(tmp_path, monkeypatch, capsys):
+    """The two commands and the five lines, on 150 rows with all that a table may hold."""
+    import json
+
+    (block,) = (b for b in code_blocks("bash") if "scl-train reviews.csv" in b)
+    training, predicting = (shlex.split(line) for line in block.splitlines())
+    write_reviews(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    timed = "import atexit, time; atexit.register(lambda: print('CPU', time.process_time()))"
+    done = scl_train(*training[1:], before=timed)
+    assert done.returncode == 0, done.stdout
+    # What the clock says depends on what else runs.
+    assert float(done.stdout.split("CPU ")[1]) < 90  # 45 seconds on two cores
+    predict = importlib.import_module("scl_fairseq.cli.predict")
+    assert predict.main(predicting[1:]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(told) == 2
+    assert [one["label"] for one in told] == ["good", "bad"]
+    for one in told:
+        assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+    (block,) = (b for b in code_blocks("python") if "SCLClassifier" in b)
+    assert len(block.split("\n")) - block.count("\n\n") - 1 == 5
+    scope = {}
+    exec(block, scope)
+    assert list(scope["model"].classes_) == ["bad", "good", "so so"]
+
+
+def write_reviews(folder):
+    """Two tables, with commas, quotes, newlines, duplicates and other scripts."""
+    words = {
+        "good": ["lovely", "a great, moving film", 'they call it "superb"', "とても良い, great"],
+        "bad": ["awful", "a boring, dull film", 'they call it "a mess"', "ужасный, terrible"],
+        "so so": ["average", "an average, ordinary film", 'they call it "okay"', "普通, ordinary"],
+    }
+    rows = []
+    for number in range(50):
+        for label, texts in words.items():
+            text = f"{texts[number % 4]},\nsaid {number % 7} of them"
+            rows.append([number, text, label])
+    write_csv(folder / "reviews.csv", rows)
+    new = [["a great, lovely film,\ntruly"], ["awful, boring and dull"]]
+    write_csv(folder / "new.csv", new, ["review"])
+
+
 JOINED = README.replace("\\\n", " ")
-COMMANDS = r"(?:scl-augment|scl-preprocess|scl-sample|scl-sweep|scl-report|scl-plot)"
+COMMANDS = r"(?:scl-augment|scl-preprocess|scl-sample|scl-sweep|scl-report|scl-plot|scl-train)"
 OWN = sorted(set(re.findall(rf"(?m)(?:^|`)({COMMANDS} [^`#\n…]+)(?:[`#]|$)", JOINED)))
 
 
