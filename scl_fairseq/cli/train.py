@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shlex
 import sys
@@ -108,9 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_place(out)
 
     from scl_fairseq.cli.train_display import Display
+    from scl_fairseq.training import running  # noqa: F401 (imports fairseq)
     from scl_fairseq.training.plan import Wanted
     from scl_fairseq.training.train import Job, plan_only, train
 
+    gc.freeze()  # what is imported stays: no collection need look at it
     wanted = Wanted(options.loss, options.seed, threads, _on_cpu(options), tuple(further))
     job = Job(inputs, wanted, out, options.encoder, options.max_length, folds=options.folds)
     with Display() as display:
