@@ -75,7 +75,9 @@ def check_place(out: Path) -> None:
         raise ValueError(f"--out {out} is a file; name a new or an empty folder")
     if not out.exists() or (out / RECORD).is_file():
         return
-    there = sorted(path.name for path in out.iterdir() if path.name not in (LOCK, DATA))
+    # A call that was killed before it wrote its record has left data, and hidden halves of it.
+    names = (path.name for path in out.iterdir())
+    there = sorted(name for name in names if name != DATA and not name.startswith("."))
     if there:
         raise ValueError(
             f"--out {out} holds something else ({there[0]}); name a new or an empty folder"

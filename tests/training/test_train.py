@@ -148,6 +148,60 @@ def test_a_dry_run_tells_the_line_and_writes_nothing(model, table, tiny, tmp_pat
     assert line.replace(str(out), str(model.out)) == expected
 
 
+def test_killed_while_it_prepares_it_begins_again(table, tiny, tmp_path):
+    out = tmp_path / "model"
+    killed = """
+from scl_fairseq.data import preprocess
+preprocess.keep_files = lambda *told: os.kill(os.getpid(), 9)
+"""
+    own = command(table, tiny, out, "--max-epoch", 1)
+    assert scl_train(*own, before=killed).returncode == -9
+    assert any(path.name.startswith(".data.") for path in out.iterdir())
+    done = scl_train(*own)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_folder_of_pairs_with_a_test_set(tiny, tmp_path, capsys):
+    rows = reviews(tiny)
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    parts = {"train": rows[:40], "dev": rows[40:50], "test": rows[50:]}
+    for name, part in parts.items():
+        lines = [
+            json.dumps({"first": text, "second": text[::-1], "fits": label == "gut"})
+            for _, text, label in part
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    out = tmp_path / "model"
+    columns = ["--text", "first", "second", "--label", "fits", "--encoder", tiny.encoder]
+    done = scl_train(folder, *columns, "--out", out, "--loss", "ce", "--max-epoch", 1)
+    assert done.returncode == 0, done.stdout
+    assert "data: pairs of 2 classes (False, True); train 40, valid 10, test 11" in done.stdout
+    assert "data, test: 11 examples" in done.stdout
+    assert "scores on dev" not in done.stdout
+    assert predict.main([str(out), "--input", str(folder / "test.jsonl"), "--device", "cpu"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_binarised_data_and_a_folder_of_hugging_face(tiny, tmp_path, cache):
+    source = tiny.encoder.parent / "huggingface"
+    out = tmp_path / "model"
+    own = [tiny.data, "--out", out, "--encoder", source, "--max-epoch", 1]
+    done = scl_train(*own)
+    assert done.returncode == 0, done.stdout
+    assert "converting" in done.stdout
+    (line,) = line_of(done.stdout)
+    assert f"fairseq-train {tiny.data} " in line
+    start = re.search(r"--finetune-from-model (\S+)", line)[1]
+    assert start.startswith(str(cache))
+    assert runs.weights(start).keys() == runs.weights(tiny.encoder / "model.pt").keys()
+    assert not (out / "data").exists()
+    again = scl_train(*own[:2], tmp_path / "again", *own[3:])
+    assert "converting" not in again.stdout
+    best = "checkpoint_best.pt"
+    runs.assert_same_weights(out / best, tmp_path / "again" / best)
+
+
 def test_of_glue_it_equals_the_three_commands(tiny, tmp_path):
     from scl_fairseq.cli import preprocess
 
