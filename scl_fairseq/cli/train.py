@@ -156,9 +156,7 @@ def _report(options: argparse.Namespace, job: Job, trained: Trained) -> None:
         print(told(trained.record["folds_summary"]) + "\n")
     folder = shlex.quote(str(options.out))
     print("to go on:")
-    print(
-        f"  scl-predict {folder} --input new.csv --format jsonl    (a table with the columns of train)"
-    )
+    print(f"  scl-predict {folder} --input new.csv --format jsonl    (a table like that of train)")
     print(f"  scl-embed {folder} < sentences.txt > vectors.npy")
     print(f"  scl-evaluate {folder} --data {shlex.quote(str(trained.data.folder))}")
     print(f'  python: import scl_fairseq; scl_fairseq.load("{options.out}").predict(["..."])')

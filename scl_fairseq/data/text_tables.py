@@ -112,8 +112,21 @@ def headers_of(path: Path, kind: str) -> list[list[str]]:
     if kind == JSONL:
         return [list(read_object(path, 1, decoded(path, 1, head)))]
     if kind == CSV:
-        return [first_record(path, head, Dialect(mark, QUOTED))[0] for mark in DELIMITERS]
+        return _csv_headers(path, head)
     return [[name.strip('"') for name in first_record(path, head, TABS)[0]]]
+
+
+def _csv_headers(path: Path, head: bytes) -> list[list[str]]:
+    """By each delimiter with which the first line is well-formed."""
+    found, refused = [], None
+    for mark in DELIMITERS:
+        try:
+            found.append(first_record(path, head, Dialect(mark, QUOTED))[0])
+        except ValueError as error:  # a field in quotes goes on behind them
+            refused = refused or error
+    if not found and refused is not None:
+        raise refused
+    return found
 
 
 def _choose(

@@ -20,6 +20,20 @@ _SAME = {
 }
 # With these the number of updates is not known before.
 _UNCOUNTABLE = ("max-tokens", "skip-remainder-batch", "required-seq-len-multiple")
+_COUNT = (lambda value: isinstance(value, int) and value >= 1, "1 or more")
+_ABOVE_ZERO = (lambda value: value > 0, "more than 0")
+_RANGES = {
+    "max-epoch": _COUNT,
+    "batch-size": _COUNT,
+    "update-freq": _COUNT,
+    "max-tokens": _COUNT,
+    "lr": _ABOVE_ZERO,
+    "scl-temperature": _ABOVE_ZERO,
+    "scl-lambda": (
+        lambda value: 0 <= value < 1,
+        "0 to below 1: at 1 nothing would train the classifier",
+    ),
+}
 _OF_SCHEDULE = ("total-num-update", "warmup-updates")
 
 
@@ -67,6 +81,17 @@ class FurtherOptions:
         wanted = [name for name in _OF_GPU if name in self.values]
         if on_cpu and wanted:
             raise ValueError(f"--{wanted[0]} needs a GPU, and there is none here; leave it out")
+
+    def check_ranges(self) -> None:
+        """Refuse numbers that fairseq takes, and that no training can be made with.
+
+        Raises:
+            ValueError: one is out of its range.
+        """
+        for name, (is_right, expected) in _RANGES.items():
+            value = _number(self.values.get(name))
+            if isinstance(value, (int, float)) and (value is True or not is_right(value)):
+                raise ValueError(f"--{name} {self.values[name]}: expected {expected}")
 
     def check_against(self, decided: Mapping[str, tuple[Value, str]]) -> None:
         """Refuse what contradicts data or weights.
@@ -124,7 +149,7 @@ class FurtherOptions:
             return of_ratio(scheduler, updates)
         missing = [name for name in _OF_SCHEDULE if name not in self.values]
         if missing:
-            why = next(name for name in _UNCOUNTABLE if name in self.values)
+            why = next((one for one in _UNCOUNTABLE if one in self.values), "update-freq")
             raise ValueError(
                 f"--{why}: how many updates there will be is not known; give --{missing[0]} too"
             )

@@ -90,12 +90,12 @@ def look_at(
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    check_unsplit(path)
     told = {
         "--text": text, "--label": label, "--columns": columns, "--quoting": quoting,
         "--task": task, "--dev-share": dev_share,
     }  # fmt: skip
     if is_binarized(path):
+        check_unsplit(path)
         _refuse(told, list(told), f"{path} is binarised already, and has its own")
         return _binarized(path)
     if task is not None:

@@ -127,6 +127,7 @@ def make_plan(
         )
     further = FurtherOptions(wanted.further)
     further.check_device(wanted.on_cpu)
+    further.check_ranges()
     recipe = _recipe(data, encoder, wanted.loss)
     common = {
         **_from_data(data, encoder),

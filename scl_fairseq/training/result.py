@@ -12,16 +12,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.experiments.result_files import LOCK, exclusive
+from scl_fairseq.experiments.result_files import exclusive
 from scl_fairseq.files import read_json, write_text
+from scl_fairseq.text.description import REPORT
 
 RECORD, LOG, DATA = "train.json", "train.log", "data"
 CHECKPOINT = "checkpoint_best.pt"
+# What is written goes by such names before it is whole (files.py).
+_HALVES = re.compile(rf"\.({DATA}\..+\.(new|old)|{re.escape(RECORD)}\.\d+\.tmp)")
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -50,17 +54,30 @@ def held(out: Path) -> Iterator[None]:
     """
     check_place(out)
     made = _make(out)
+    before = set(out.iterdir())
     try:
         with exclusive(out, "another scl-train"):
             try:
                 yield
             finally:
                 if not (out / RECORD).exists():
-                    _empty(out)
+                    _empty(out, before)
     finally:
         for folder in made:
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def forgotten_where_nothing_came(out: Path) -> Iterator[None]:
+    """A training that fails before its first save has not been: others may follow in its place."""
+    try:
+        yield
+    except (ValueError, OSError):
+        if not any(out.rglob("checkpoint*.pt")):
+            for name in (RECORD, LOG):
+                (out / name).unlink(missing_ok=True)
+        raise
 
 
 def check_place(out: Path) -> None:
@@ -75,13 +92,18 @@ def check_place(out: Path) -> None:
         raise ValueError(f"--out {out} is a file; name a new or an empty folder")
     if not out.exists() or (out / RECORD).is_file():
         return
-    # A call that was killed before it wrote its record has left data, and hidden halves of it.
-    names = (path.name for path in out.iterdir())
-    there = sorted(name for name in names if name != DATA and not name.startswith("."))
+    there = sorted(path.name for path in out.iterdir() if not _is_ours(path))
     if there:
         raise ValueError(
             f"--out {out} holds something else ({there[0]}); name a new or an empty folder"
         )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a call that was killed before it wrote its record has left this."""
+    if path.name == DATA:
+        return (path / REPORT).is_file()
+    return path.name == LOCK or bool(_HALVES.fullmatch(path.name))
 
 
 def check_room(out: Path, needed: int) -> None:
@@ -111,7 +133,10 @@ def _make(out: Path) -> list[Path]:
     return missing
 
 
-def _empty(out: Path) -> None:
-    """Take away what a call that was refused has written."""
-    shutil.rmtree(out / DATA, ignore_errors=True)
-    (out / LOCK).unlink(missing_ok=True)
+def _empty(out: Path, before: set[Path]) -> None:
+    """Take away what a call that came to nothing has written; ``before`` was there already."""
+    for path in set(out.iterdir()) - before:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

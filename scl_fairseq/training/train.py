@@ -22,7 +22,9 @@ from scl_fairseq.training.result import (
     CHECKPOINT,
     DATA,
     LOG,
+    RECORD,
     check_room,
+    forgotten_where_nothing_came,
     held,
     read_record,
     write_record,
@@ -119,8 +121,9 @@ def train(job: Job, watch: Watch) -> Trained:
             record = {**asked, "stages_done": 0, "scores": None}
             write_record(job.out, record)
         if not record["scores"]:
-            _run_stages(job, plan, record, watch)
-            record["scores"] = _scores(job, data) if job.evaluates else {}
+            with forgotten_where_nothing_came(job.out):
+                _run_stages(job, plan, record, watch)
+            record["scores"] = _scores_or_none(job, data) if job.evaluates else {}
             write_record(job.out, record)
         if job.folds and not was_there:
             record["folds_summary"] = _cross_validate(job, record, watch)
@@ -257,6 +260,18 @@ def _run_stages(job: Job, plan: Plan, record: dict[str, Any], watch: Watch) -> N
         raise ValueError(f"no epoch was validated and saved; {job.out / LOG} says why")
     (job.out / LAST).unlink(missing_ok=True)
     shutil.rmtree(job.out / FIRST_STAGE, ignore_errors=True)
+
+
+def _scores_or_none(job: Job, data: BinarizedData) -> dict[str, Any]:
+    """The scores; weights that are no numbers are of no use to anybody, and are taken away."""
+    try:
+        return _scores(job, data)
+    except ValueError as error:
+        if "finite" not in str(error):
+            raise
+        for name in (RECORD, CHECKPOINT):
+            (job.out / name).unlink(missing_ok=True)
+        raise ValueError(f"training has diverged; a smaller --lr may help ({error})") from None
 
 
 def _scores(job: Job, data: BinarizedData) -> dict[str, Any]:

@@ -121,6 +121,10 @@ CASES = {
     "learning rate of letters": (GOOD, ["t.csv", *OWN, "--lr", "fast"], r"fairseq-train refuses i"),
     "epochs of letters": (GOOD, ["t.csv", *OWN, "--max-epoch", "x"], r"--max-epoch x: expected 1 "),
     "no epochs": (GOOD, ["t.csv", *OWN, "--max-epoch", "0"], r"--max-epoch 0: expected 1 or more"),
+    "no batch": (GOOD, ["t.csv", *OWN, "--batch-size", "0"], r"--batch-size 0: expected 1 or more"),
+    "no learning rate": (GOOD, ["t.csv", *OWN, "--lr", "nan"], r"--lr nan: expected more than 0"),
+    "a term alone": (GOOD, ["t.csv", *OWN, "--scl-lambda", "1"], r"--scl-lambda 1: .*classifier"),
+    "no temperature": (GOOD, ["t.csv", *OWN, "--scl-temperature", "0"], r"--scl-temperature 0: e"),
     "another architecture": (GOOD, ["t.csv", *OWN, "--arch", "roberta_large"],
                              r"--arch roberta_large contradicts roberta, which comes from the wei"),
     "other sizes": (GOOD, ["t.csv", *OWN, "--encoder-layers", "12"],
@@ -224,12 +228,15 @@ def test_the_place_is_a_file(tmp_path, places, capsys):
     assert "Not a directory" in told
 
 
-def test_the_place_holds_something_else(tmp_path, places, capsys):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "thesis.txt").write_text("mine", "utf-8")
+@pytest.mark.parametrize("name", ["thesis.txt", ".git/config", "data/mine.csv", ".data.new"])
+def test_the_place_holds_something_else(tmp_path, places, capsys, name):
+    mine = tmp_path / "model" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine", "utf-8")
     told = refused(call(tmp_path, places), capsys)
-    assert "holds something else (thesis.txt); name a new" in told
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["thesis.txt"]
+    assert f"holds something else ({name.split('/')[0]}); name a new" in told
+    assert mine.read_text("utf-8") == "mine"
+    assert len(list((tmp_path / "model").iterdir())) == 1
 
 
 def test_two_at_once(tmp_path, places, capsys):
@@ -269,6 +276,14 @@ def test_training_that_diverges(tmp_path, places, capsys):
     assert train.main([*call(tmp_path, places), "--lr", "1e30", "--clip-norm", "1"]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert re.search(r"diverged .*smaller --lr|not finite", told)
+    assert train.main(call(tmp_path, places)) == 0  # in the same place
+
+
+def test_what_only_the_criterion_refuses_leaves_the_place_free(tmp_path, places, capsys):
+    assert train.main([*call(tmp_path, places), "--scl-momentum", "0.9"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "--scl-momentum makes the keys of a queue: it needs --scl-queue-size" in told
+    assert not (tmp_path / "model").exists()
 
 
 def test_an_interrupted_cache_is_made_again(tmp_path, monkeypatch, capsys):

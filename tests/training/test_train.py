@@ -1,5 +1,8 @@
 """``scl-train``: a table in, a classifier out, by the very ``fairseq-train`` that it prints."""
 
+import csv
+import gzip
+import io
 import json
 import os
 import re
@@ -10,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import scl_fairseq
-from scl_fairseq.cli import convert, embed, evaluate, predict
+from scl_fairseq.cli import convert, embed, evaluate, predict, train
 from tests import runs
 from tests.training.commands import (
     CTRL_C,
@@ -146,6 +149,33 @@ def test_a_dry_run_tells_the_line_and_writes_nothing(model, table, tiny, tmp_pat
     assert not (tmp_path / "made").exists()
     (line,), (expected,) = line_of(done.stdout), line_of(model.output)
     assert line.replace(str(out), str(model.out)) == expected
+
+
+FORMS = {
+    "all in quotes": ("t.csv", {"quoting": csv.QUOTE_ALL}, "utf-8"),
+    "with a byte order mark": ("t.csv", {"lineterminator": "\r\n"}, "utf-8-sig"),
+    "semicolons": ("t.csv", {"delimiter": ";"}, "utf-8"),
+    "tabs": ("t.tsv", {"delimiter": "\t", "quoting": csv.QUOTE_ALL}, "utf-8"),
+    "packed": ("t.csv.gz", {}, "utf-8"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_of_any_form_is_read_alike(table, tiny, tmp_path, capsys, form):
+    name, how, encoding = FORMS[form]
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    text = io.StringIO(newline="")
+    csv.writer(text, **how).writerows(rows)
+    content = text.getvalue().encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    told = []
+    for path in (table, tmp_path / name):
+        own = command(path, tiny, tmp_path / "model", "--dry-run")
+        assert train.main(list(map(str, own))) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert "2 classes (bad, really, gut); train 49, valid 12" in told[0]
 
 
 def test_killed_while_it_prepares_it_begins_again(table, tiny, tmp_path):
