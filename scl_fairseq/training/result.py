@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scl_fairseq.experiments.result_files import exclusive
+from scl_fairseq.experiments.result_files import LOCK, exclusive
 from scl_fairseq.files import read_json, write_text
 from scl_fairseq.text.description import REPORT
 
