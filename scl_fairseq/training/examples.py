@@ -117,7 +117,11 @@ def is_missing(value: Any) -> bool:
 def write_rows(path: Path, rows: Sequence[Pair], labels: Sequence[str]) -> None:
     """JSON lines of texts and labels."""
     lines = (
-        json.dumps({LABEL: label, **dict(zip(TEXTS, row, strict=False))}, ensure_ascii=False)
+        json.dumps(
+            {LABEL: label, **dict(zip(TEXTS, row, strict=False))},
+            ensure_ascii=False,
+            allow_nan=False,
+        )
         for row, label in zip(rows, labels, strict=True)
     )
     write_text(path, "".join(f"{line}\n" for line in lines))

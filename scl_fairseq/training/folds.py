@@ -132,6 +132,7 @@ def _write(folder: Path, split: str, rows: Sequence[Row]) -> None:
         json.dumps(
             {LABEL: row.label, **dict(zip(_names(len(row.sentences)), row.sentences, strict=True))},
             ensure_ascii=False,
+            allow_nan=False,
         )
         for row in rows
     ]
