@@ -15,7 +15,7 @@ from pathlib import Path
 # setup.py reads these two as well.
 STOCK = "fairseq==0.12.2"  # below Python 3.11
 FORK = "fairseq-fixed==0.12.3.1"
-TORCH_LINE = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH_LINE = "pip install torch"
 _MORE = "(README.md says under Installing what has to be there before)"
 _PACKAGE = __name__.partition(".")[0]
 _BAD_INPUT = 2

@@ -17,7 +17,7 @@ FAIRSEQ = "--no-build-isolation fairseq-fixed==0.12.3.1"
 if sys.version_info < (3, 11):
     FAIRSEQ = "pip install --no-deps fairseq==0.12.2"
 FORK = "fairseq-fixed"
-TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH = "pip install torch"
 
 
 def entry_points():
@@ -163,17 +163,13 @@ def test_the_readme_pins_what_the_messages_name():
 
 @pytest.mark.slow
 def test_the_sequence_of_the_readme(tmp_path):
-    """In a new environment; where pip finds a CPU build of torch by itself, without torch's index.
+    """In a new environment.
 
     It downloads more than 300 MB and compiles for minutes.
     """
     lines = lines_of_the_readme()
     script = ["set -e", f"cd {ROOT}"]
     for line in lines:
-        if "--index-url" in line:
-            short = line.split(" --index-url")[0]
-            probe = f"{short} --no-deps --dry-run 2>&1 | grep -q +cpu"
-            line = f"if {probe}; then {short}; else {line}; fi"
         script.append(line.replace("python -m venv", f"{sys.executable} -m venv"))
         script[-1] = script[-1].replace(" scl", f" {tmp_path}/scl")
     script += ["scl-predict --help > /dev/null", "fairseq-train --help > /dev/null"]
