@@ -19,20 +19,10 @@ from scl_fairseq.experiments.sweep_config import config_of
 from scl_fairseq.experiments.sweep_display import SweepDisplay
 from scl_fairseq.experiments.trial import Trial
 from scl_fairseq.experiments.worker_pool import make_slots, run_tasks, visible_gpus
-from scl_fairseq.training.recipes import LOSSES, WARMUP_RATIO
+from scl_fairseq.training.recipes import LINEAR, LOSSES, WARMUP_RATIO
 
 FROZEN = "frozen encoder"
 SYSTEMS = (FROZEN, *LOSSES)
-# Logistic regression on the frozen embeddings; the update that follows changes nothing to speak of.
-OF_FROZEN = {
-    "freeze-encoder": True,
-    "head-init": "probe",
-    "pooler-activation-fn": "linear",
-    "max-epoch": 1,
-    "validate-interval": 1,
-    "save-interval": 1,
-    "lr": 1e-6,
-}
 
 
 class Trainings:
@@ -124,12 +114,12 @@ def _values(settings: DemoSettings, encoder: Conversion) -> dict[str, Any]:
             "sample": list(samples),
         },
         "options": {
-            **{key: value for key, value in ce.items() if key not in OF_FROZEN},
+            **{key: value for key, value in ce.items() if key not in LINEAR},
             "finetune-from-model": training.short_path(settings.encoder / "model.pt"),
             **_bpe(encoder),
         },
         "overrides": [
-            {"when": {SYSTEM: FROZEN}, "options": OF_FROZEN},
+            {"when": {SYSTEM: FROZEN}, "options": LINEAR},
             *(
                 {"when": {SYSTEM: loss}, "options": _differing(options, ce)}
                 for loss, options in zip(LOSSES, (ce, scl), strict=True)
@@ -152,7 +142,5 @@ def _bpe(encoder: Conversion) -> dict[str, str]:
 def _differing(options: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
     """What is not the same in all of the sweep's trainings."""
     return {
-        name: value
-        for name, value in options.items()
-        if name in OF_FROZEN or usual.get(name) != value
+        name: value for name, value in options.items() if name in LINEAR or usual.get(name) != value
     }

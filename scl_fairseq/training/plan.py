@@ -24,22 +24,11 @@ from scl_fairseq.training.choices import CE, CE_SCL, INFOCSE, SIMCSE, SUPCON
 from scl_fairseq.training.encoders import TrainingEncoder
 from scl_fairseq.training.further_options import FurtherOptions
 from scl_fairseq.training.recipes import CE as RECIPE_CE
+from scl_fairseq.training.recipes import LINEAR, WARMUP_RATIO, recipe_for
 from scl_fairseq.training.recipes import SCL as RECIPE_SCL
-from scl_fairseq.training.recipes import WARMUP_RATIO, recipe_for
 
 OF_TERM = "scl-"
-# Of the second stage: logistic regression on what the encoder makes of the texts; the one update
-# that follows changes nothing to speak of.
-LINEAR: dict[str, Value] = {
-    "scl-lambda": 0,
-    "freeze-encoder": True,
-    "head-init": "probe",
-    "pooler-activation-fn": "linear",
-    "max-epoch": 1,
-    "validate-interval": 1,
-    "save-interval": 1,
-    "lr": 1e-6,
-}
+SECOND_STAGE: dict[str, Value] = {"scl-lambda": 0, **LINEAR}
 # Temperatures of the criterions' own papers.
 FIRST_STAGES: dict[str, dict[str, Value]] = {
     SUPCON: {"criterion": SUPCON, "scl-temperature": 0.1},
@@ -198,7 +187,7 @@ def _two_stages(
     second = {
         **common,
         **recipe,
-        **LINEAR,
+        **SECOND_STAGE,
         **FIXED,
         **_best_only(),
         ENCODER_OPTION: str(before / LAST),

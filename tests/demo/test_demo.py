@@ -68,7 +68,7 @@ def test_demo_prints_a_table_a_figure_and_commands_that_can_be_repeated(tmp_path
     assert len(commands) == 3
     assert sum("--head-pooling mean" in command for command in commands) == 3
     words = shlex.split(commands[2])
-    assert words[words.index("--scl-lambda") + 1] == "0.9"
+    assert words[words.index("--scl-lambda") + 1] == "0.5"
     checkpoint = Path(words[words.index("--save-dir") + 1]) / "checkpoint_best.pt"
     first = runs.weights(checkpoint)
     checkpoint.unlink()
